@@ -1,0 +1,185 @@
+"""The steps of a training run, in order: processes, model, optimizers, configuration file, data, trainer, result."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import platform
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from funasr.datasets.iterator import build_streaming_iterator
+from funasr.tasks.iterators import build_iter_factory, parse_triplets
+from funasr.train.checkpoint import link_file
+from funasr.train.collect_stats import collect_stats
+from funasr.train.distributed import (
+    Distributed,
+    DistributedOptions,
+    init_distributed,
+    launch_workers,
+    workers_to_launch,
+)
+from funasr.train.init_param import freeze_parameters, load_init_params
+from funasr.train.optimizers import build_optimizer
+from funasr.train.options import options_from_args
+from funasr.train.schedulers import build_scheduler
+from funasr.train.trainer import Trainer
+from funasr.utils.config import dump_yaml
+from funasr.utils.errors import ConfigError
+from funasr.utils.io import atomic_path, write_text
+from funasr.utils.logging import setup_logging
+from funasr.utils.version import __version__
+
+if TYPE_CHECKING:
+    from funasr.tasks.abs_task import AbsTask
+
+logger = logging.getLogger(__name__)
+
+
+def launch_or_run(task: type[AbsTask], args: argparse.Namespace, words: Sequence[str]) -> None:
+    """Start the processes that `--ngpu` or `--nproc` ask for, or train in this one."""
+    options = DistributedOptions.from_args(args)
+    count = workers_to_launch(options)
+    if count:
+        raise SystemExit(launch_workers(count, ["-m", f"funasr.bin.{task.name()}_train", *words]))
+    distributed = init_distributed(options)
+    try:
+        run(task, args, distributed)
+    finally:
+        distributed.close()
+
+
+def run(task: type[AbsTask], args: argparse.Namespace, distributed: Distributed) -> None:
+    """Train (or write statistics, or stop after building) in this process."""
+    output_dir = Path(args.output_dir)
+    log_file = None if args.collect_stats else output_dir / "log" / "train.log"
+    setup_logging(args.log_level, distributed.rank, distributed.world_size, log_file)
+    _set_up_torch(args)
+    model = task.build_model(args).to(dtype=getattr(torch, args.train_dtype), device=distributed.device)
+    frontend = task.build_frontend(args)
+    if frontend is not None:
+        frontend = frontend.to(distributed.device)
+    if args.collect_stats:
+        _collect_stats(task, args, model, frontend, output_dir)
+        return
+    load_init_params(model, args.init_param, args.ignore_init_mismatch)
+    freeze_parameters(model, args.freeze_param)
+    optimizer = build_optimizer(model, args.optim, args.optim_conf, args.exclude_weight_decay)
+    scheduler = build_scheduler(optimizer, args.scheduler, args.scheduler_conf)
+    logger.info("%s", _summary(model))
+    if distributed.is_main:
+        write_model_directory(task, args, output_dir)
+    if args.dry_run:
+        logger.info("dry run: %s is written, nothing is trained", output_dir / "config.yaml")
+        return
+    trainer = Trainer(
+        model,
+        frontend,
+        [optimizer],
+        [scheduler],
+        build_iter_factory(task, args, distributed, train=True),
+        build_iter_factory(task, args, distributed, train=False),
+        options_from_args(args),
+        output_dir,
+        distributed,
+        args.seed,
+        config_hash=_config_hash(task, args),
+    )
+    result = trainer.run()
+    if distributed.is_main and result.final_model is not None:
+        link_file(result.final_model, output_dir / "model.pt")
+        logger.info("%s is ready: AutoModel(model=%r)", output_dir / "model.pt", str(output_dir))
+
+
+def _collect_stats(
+    task: type[AbsTask], args: argparse.Namespace, model: Any, frontend: Any | None, output_dir: Path
+) -> None:
+    """Shapes and sums of both data sets; the first shape file of a set chooses its ids (parallel jobs)."""
+    sets = {}
+    for phase in ("train", "valid"):
+        option = f"--{phase}_data_path_and_name_and_type"
+        triplets = parse_triplets(getattr(args, option[2:]), option)
+        task.check_task_requirements([name for _, name, _ in triplets], args.allow_variable_data_keys, train=True)
+        sets[phase] = build_streaming_iterator(
+            triplets,
+            task.build_collate_fn(args, train=False),
+            task.build_preprocess_fn(args, train=False),
+            key_file=next(iter(getattr(args, f"{phase}_shape_file")), None),
+            batch_size=args.batch_size,
+            fs=task.sample_rate(args),
+            num_workers=args.num_workers,
+            allow_pipes=args.allow_pipes,
+        )
+    collect_stats(model, frontend, sets, output_dir, args.write_collected_feats)
+    for phase, batches in sets.items():
+        logger.info("%s: %d batches, %d utterances skipped", phase, len(batches), len(batches.skipped))
+
+
+def _config_hash(task: type[AbsTask], args: argparse.Namespace) -> str:
+    """Identifies what a resumed run must share with the run it continues: all options but those of the run itself."""
+    config = {k: v for k, v in task.resolved_config(args).items() if k not in ("resume", "log_level", "num_workers")}
+    return hashlib.sha256(dump_yaml(config).encode()).hexdigest()[:16]
+
+
+def _set_up_torch(args: argparse.Namespace) -> None:
+    random.seed(args.seed)
+    np.random.seed(args.seed)
+    torch.manual_seed(args.seed)
+    if args.num_threads is not None:
+        torch.set_num_threads(args.num_threads)
+    torch.backends.cudnn.benchmark = args.cudnn_benchmark
+    torch.backends.cudnn.deterministic = args.cudnn_deterministic
+    torch.backends.cuda.matmul.allow_tf32 = args.use_tf32
+    torch.backends.cudnn.allow_tf32 = args.use_tf32
+
+
+def _summary(model: torch.nn.Module) -> str:
+    total = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return f"{type(model).__name__}: {total:,} parameters, {trained:,} of them trained; torch {torch.__version__}"
+
+
+def write_model_directory(task: type[AbsTask], args: argparse.Namespace, output_dir: Path) -> None:
+    """Write all of a model directory but the weights: config.yaml, configuration.json and the files these name."""
+    config = {**task.resolved_config(args), "version": __version__, "environment": _environment()}
+    write_text(output_dir / "config.yaml", dump_yaml(config))
+    metas: dict[str, Any] = {"init_param": "model.pt", "config": "config.yaml"}
+    for option, source in task.model_files(args).items():
+        group, _, key = option.partition(".")
+        name = "am.mvn" if key == "cmvn_file" else source.name
+        if not source.is_file():
+            raise ConfigError(f"{option}: {source} does not exist")
+        if source.resolve() != (output_dir / name).resolve():
+            with atomic_path(output_dir / name) as temporary:
+                shutil.copyfile(source, temporary)
+        metas.setdefault(group, {})[key] = name
+    content = {"framework": "pytorch", "model": {"type": "funasr"}, "file_path_metas": metas}
+    write_text(output_dir / "configuration.json", json.dumps(content, indent=2) + "\n")
+
+
+def _environment() -> dict[str, str]:
+    """What a reader of config.yaml needs to repeat the run."""
+    try:
+        root = Path(__file__).parent
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=root)
+        commit = done.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = "unknown"
+    return {
+        "command": " ".join(sys.orig_argv),
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "commit": commit,
+    }

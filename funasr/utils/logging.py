@@ -1,0 +1,35 @@
+"""Log set-up of a program: one handler for the console, one for a file, the rank in every line."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+from pathlib import Path
+
+
+def setup_logging(
+    level: str | int = "INFO", rank: int = 0, world_size: int = 1, log_file: str | Path | None = None
+) -> None:
+    """Send log records to stderr (and `log_file`, appended); replaces handlers that were set before.
+
+    Lines read `[host:rank/world] date (module:line) LEVEL: message`.  Ranks other than 0 show errors only.
+    """
+    number = getattr(logging, level.upper()) if isinstance(level, str) else level
+    host = socket.gethostname().split(".")[0]
+    prefix = f"[{host}:{rank}/{world_size}]" if world_size > 1 else f"[{host}]"
+    formatter = logging.Formatter(f"{prefix} %(asctime)s (%(module)s:%(lineno)d) %(levelname)s: %(message)s")
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if log_file is not None and rank == 0:
+        Path(log_file).parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+        old.close()
+    for handler in handlers:
+        handler.setFormatter(formatter)
+        root.addHandler(handler)
+    root.setLevel(number if rank == 0 else max(number, logging.ERROR))
+    for noisy in ("matplotlib", "PIL", "numba", "urllib3"):
+        logging.getLogger(noisy).setLevel(max(number, logging.WARNING))

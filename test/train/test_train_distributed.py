@@ -1,0 +1,91 @@
+"""Two processes on one machine train what one process trains; failures and stops are clean."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from train_toy import ToyData, toy_trainer
+
+from funasr.train.distributed import (
+    Distributed,
+    DistributedOptions,
+    first_host,
+    init_distributed,
+    workers_to_launch,
+)
+from funasr.utils.errors import ConfigError
+from funasr.utils.weights import load_plain, load_weights
+
+PROGRAM = Path(__file__).with_name("train_toy.py")
+LAUNCH = "import sys; from funasr.train.distributed import launch_workers; sys.exit(launch_workers(2, sys.argv[1:]))"
+
+
+def launch(output_dir: Path, options: dict[str, Any], data: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    spec = json.dumps({"options": options, "data": data})
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parents[2])}
+    command = [sys.executable, "-c", LAUNCH, str(PROGRAM), spec, str(output_dir)]
+    return subprocess.run(command, env=environment, timeout=180, capture_output=True, text=True, check=False)
+
+
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    """With accumulation, a remainder, a NaN batch that one rank meets, and validation shards."""
+    special = {"count": 5, "nan_at": [(1, 2)]}
+    options = {"accum_grad": 2, "max_epoch": 2}
+    one = toy_trainer(tmp_path / "one", options, ToyData(**special))
+    one.run()
+    done = launch(tmp_path / "two", options, special)
+    assert done.returncode == 0, done.stderr
+    a, b = (load_weights(tmp_path / name / "checkpoint/epoch.2.pt") for name in ("one", "two"))
+    assert all(torch.allclose(a[k], b[k], atol=1e-6) for k in a)
+    lines = (tmp_path / "two/log/metrics.jsonl").read_text().splitlines()
+    valid = [e["values"]["loss"] for e in map(json.loads, lines) if e["event"] == "valid_epoch"]
+    assert valid == pytest.approx([one.reporter.get_value("valid", "loss", e) for e in (1, 2)], rel=1e-5)
+
+
+def test_error_of_a_child_is_shown_once_and_ends_all(tmp_path: Path) -> None:
+    done = launch(tmp_path, {"max_epoch": 1}, {"fail_at": (1, 2), "fail_rank": 1})
+    assert done.returncode == 1
+    assert done.stderr.count("ValueError: the toy fails here") == 1
+    assert "rank 1 of 2 failed" in done.stderr
+
+
+def test_damaged_batch_of_one_rank_and_a_signal_to_it(tmp_path: Path) -> None:
+    """Rank 1 has nothing usable in batch 1 and keeps in step; a signal to one rank stops both after the same update."""
+    special = {"empty_at": [(1, 1)], "empty_rank": 1, "term_at": (1, 3)}
+    done = launch(tmp_path, {"max_epoch": 9}, special)
+    assert done.returncode == 0 and (tmp_path / "result").read_text() == "interrupted", done.stderr
+    progress = load_plain(tmp_path / "checkpoint/last.pt")["progress"]
+    assert progress["epoch"] == 1 and progress["num_updates"] == progress["batch"] < 6
+
+
+def test_one_process_needs_no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(name, raising=False)
+    assert init_distributed(DistributedOptions()) == Distributed()
+    assert workers_to_launch(DistributedOptions()) == 0
+    assert workers_to_launch(DistributedOptions(nproc=3)) == 3
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert workers_to_launch(DistributedOptions(nproc=3)) == 0
+
+
+def test_missing_address_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(ConfigError, match="MASTER_ADDR"):
+        init_distributed(DistributedOptions())
+
+
+@pytest.mark.parametrize(
+    ("nodes", "host"),
+    [("gpu[03-05,9],cpu1", "gpu03"), ("a1,a2", "a1"), ("node7", "node7"), ("n[1,3]-ib", "n1-ib"), ("", "")],
+)
+def test_first_host_of_a_slurm_list(nodes: str, host: str) -> None:
+    assert first_host(nodes) == host
