@@ -108,7 +108,9 @@ class Table(Mapping[str, type]):
         return entry.value
 
     def get(self, name: str, default: Any = None) -> Any:
-        return self[name] if name in self else default
+        if name not in self:
+            return default
+        return self[name]
 
     def __contains__(self, name: object) -> bool:
         self._registry.discover()

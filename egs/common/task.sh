@@ -157,6 +157,13 @@ format_audio() { # data directory, output directory: plain files stay where they
             --audio_format "$([[ ${audio_format} == auto ]] && echo flac || echo "${audio_format}")"
     fi
 }
+run_jobs() { # a launcher; a signal that ends this script ends its jobs too
+    "$@" &
+    jobs_pid=$!
+    trap 'kill -TERM "${jobs_pid}" 2>/dev/null; wait "${jobs_pid}"; exit 143' TERM INT HUP
+    wait "${jobs_pid}"
+    trap - TERM INT HUP
+}
 replace_dir() { # finished directory $1 takes the place of $2
     rm -rf "$2"
     mv "$1" "$2"
@@ -229,7 +236,7 @@ fi
 
 if in_range 2 && [[ ${use_cmvn} == true && ${task_has_speech} == true ]]; then
     log "stage 2: mean and variance of ${dumpdir}/${train_set} -> ${cmvn_file}"
-    "${prep_cmd[@]}" --num-threads "${nj}" "${dumpdir}/log/cmvn.log" \
+    run_jobs "${prep_cmd[@]}" --num-threads "${nj}" "${dumpdir}/log/cmvn.log" \
         python -m funasr.bin.compute_cmvn --wav_scp "${dumpdir}/${train_set}/wav.scp" --train_config "${train_config}" \
         --nj "${nj}" --output "${cmvn_file}"
 fi
@@ -261,7 +268,7 @@ if in_range 4; then
         split_keys "${dumpdir}/${!name}/${key_file}" "${jobs}" "${part}/log/${set}"
     done
     write_run_sh "${part}" 4
-    "${prep_cmd[@]}" JOB=1:"${jobs}" "${part}/log/stats.JOB.log" \
+    run_jobs "${prep_cmd[@]}" JOB=1:"${jobs}" "${part}/log/stats.JOB.log" \
         python -m "funasr.bin.${task}_train" --collect_stats true --output_dir "${part}/log/stats.JOB" \
         --train_shape_file "${part}/log/train.JOB.scp" --valid_shape_file "${part}/log/valid.JOB.scp" \
         "${train_opts[@]}" ${train_arg_words[@]+"${train_arg_words[@]}"}
@@ -280,7 +287,7 @@ if in_range 5; then
     for name in "${shape_names[@]}"; do
         shape_opts+=(--train_shape_file "${stats}/train/${name}" --valid_shape_file "${stats}/valid/${name}")
     done
-    "${train_cmd[@]}" --gpu "${ngpu}" --num-threads "$((num_threads * processes))" "${exp}/log/train.console.log" \
+    run_jobs "${train_cmd[@]}" --gpu "${ngpu}" --num-threads "$((num_threads * processes))" "${exp}/log/train.console.log" \
         python -m "funasr.bin.${task}_train" --output_dir "${exp}" --resume true --ngpu "${ngpu}" --nproc "${nproc}" \
         --num_threads "${num_threads}" --num_workers "${num_workers}" "${train_opts[@]}" "${shape_opts[@]}" \
         ${train_arg_words[@]+"${train_arg_words[@]}"}
@@ -311,7 +318,7 @@ if in_range 7; then
         split_keys "${dumpdir}/${set}/${key_file}" "${jobs}" "${part}/logdir/keys"
         data_options "" "${dumpdir}/${set}" "${inference_items[@]}"
         gpu=$([[ ${gpu_inference} == true ]] && echo 1 || echo 0)
-        "${decode_cmd[@]}" --gpu "${gpu}" --max-jobs-run "${inference_nj}" JOB=1:"${jobs}" \
+        run_jobs "${decode_cmd[@]}" --gpu "${gpu}" --max-jobs-run "${inference_nj}" JOB=1:"${jobs}" \
             "${part}/logdir/${task}_inference.JOB.log" \
             python -m "funasr.bin.${task}_inference" --output_dir "${part}/logdir/output.JOB" --ngpu "${gpu}" \
             --key_file "${part}/logdir/keys.JOB.scp" --config "${inference_config}" \

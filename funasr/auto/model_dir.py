@@ -100,6 +100,6 @@ def _usual_files(directory: Path) -> dict[str, Any]:
 
 
 def _as_task_options(found: dict[str, Any]) -> dict[str, Any]:
-    """The tokenizer's files under the names of a task's config.yaml (`token_list`, `bpemodel`), which has no `tokenizer`."""
+    """The tokenizer's files under the names that a task's config.yaml has for them (`token_list`, `bpemodel`)."""
     found = dict(found)
     return {**found, **found.pop("tokenizer_conf")}

@@ -44,7 +44,9 @@ def get_parser() -> TaskParser:
     search.add_argument("--penalty", type=float, default=None, help="bonus per token")
     search.add_argument("--maxlenratio", type=float, default=None, help="longest output, as a share of the frames")
     search.add_argument("--minlenratio", type=float, default=None, help="shortest output")
-    search.add_argument("--decoding", type=str_or_none, default=None, help="beam, ctc_greedy or ctc_prefix (hybrid models)")
+    search.add_argument(
+        "--decoding", type=str_or_none, default=None, help="beam, ctc_greedy or ctc_prefix (hybrid models)"
+    )
     return parser
 
 
@@ -52,7 +54,7 @@ def search_options(args: argparse.Namespace) -> dict[str, Any]:
     """The options of `model.inference`; what was not given is left to the model."""
     names = ("beam_size", "nbest", "penalty", "maxlenratio", "minlenratio", "decoding")
     options = {name: getattr(args, name) for name in names} | {"decoding_ctc_weight": args.ctc_weight}
-    return {name: value for name, value in options.items() if value is not None}
+    return {name: value for name, value in options.items() if value is not None} | {"with_scores": True}
 
 
 def run(args: argparse.Namespace) -> None:

@@ -58,7 +58,8 @@ def _average(args: argparse.Namespace) -> Path:
         reporter.load_state_dict(CheckpointDir(directory).load_state()["reporter"])
         links = average_nbest(directory, reporter, [args.criterion], [args.number])
         if not links:
-            raise ConfigError(f"no epoch has '{' '.join(args.criterion[:2])}'; there are: {', '.join(reporter.value_names())}")
+            known = ", ".join(reporter.value_names())
+            raise ConfigError(f"no epoch has '{' '.join(args.criterion[:2])}'; there are: {known}")
         written = next(iter(links.values()))
     if args.output is not None:
         logging.info("copying %s to %s", written, args.output)

@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 import numpy as np
 import soundfile
+import torch
 from tqdm import tqdm
 
 from funasr.datasets.sound import SoundReader, read_entry
@@ -137,7 +138,8 @@ def _run(reader: _FileReader, outdir: Path, audio_format: str, nj: int) -> Itera
     if nj <= 1:
         yield from map(work, enumerate(reader))
         return
-    with ProcessPoolExecutor(nj) as pool:
+    # One torch thread each: nj processes share the cores, and a forked process must not enter OpenMP's threads.
+    with ProcessPoolExecutor(nj, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         yield from pool.map(work, enumerate(reader), chunksize=max(1, min(64, len(reader) // nj)))
 
 

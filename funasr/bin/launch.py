@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -154,8 +155,7 @@ class LocalRunner:
     def _stop(self, signum: int, frame: FrameType | None) -> None:
         self._stopped = True
         for process in list(self._running.values()):
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)
+            process.terminate()  # not its children: a training that saves on SIGTERM still needs its loaders
 
     def _run_one(self, number: int) -> int:
         if self._stopped:
@@ -169,7 +169,12 @@ class LocalRunner:
             try:
                 process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
                 self._running[number] = process
-                code = process.wait()
+                if self._stopped:  # the signal came while this one was being started
+                    process.terminate()
+                # a training that saves and ends well on SIGTERM has not ended
+                code = process.wait() or (128 + signal.SIGTERM if self._stopped else 0)
+                with suppress(ProcessLookupError):  # what it left behind, if it was ended
+                    os.killpg(process.pid, signal.SIGTERM)
             except OSError as error:  # no such program, not executable
                 log.write(f"{error}\n".encode())
                 code = 127

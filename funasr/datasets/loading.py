@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -53,8 +54,14 @@ def _identity(item: Any) -> Any:
     return item
 
 
-def _seed_worker(_: int) -> None:
-    """Seed what libraries may draw from; our own augmentation is seeded by utterance."""
+def _start_worker(_: int) -> None:
+    """Seed what libraries may draw from (our own augmentation is seeded by utterance); leave signals to the trainer.
+
+    Schedulers and terminals signal a whole process group.  The trainer answers by saving its state, for which it must
+    not lose its loader; the worker ends with it.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     seed = torch.initial_seed() % 2**32
     random.seed(seed)
     np.random.seed(seed)
@@ -150,7 +157,7 @@ class EpochIterator:
             batch_size=None,
             collate_fn=_identity,
             num_workers=self.num_workers,
-            worker_init_fn=_seed_worker,
+            worker_init_fn=_start_worker,
             # A generator of its own, so that making a loader does not move the global one.
             generator=torch.Generator().manual_seed(self.seed + self.epoch),
             pin_memory=self.pin_memory and torch.cuda.is_available(),

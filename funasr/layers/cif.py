@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from funasr.register import tables
 
-
 ROUNDING = 1e-6  # weights scaled to sum to n may sum to a little less
 
 

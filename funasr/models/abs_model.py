@@ -73,7 +73,7 @@ def prepare_features(
     frontend: nn.Module | None,
     device: torch.device,
 ) -> tuple[Tensor, Tensor]:
-    """Features (batch, frames, dim) and their lengths (batch,) from what `inference` was given; inputs stay as they are.
+    """Features (batch, frames, dim) and lengths (batch,) from what `inference` was given, which stays as it is.
 
     Waveforms are zero-padded to the longest and go through the front end on `device`; an utterance shorter than one
     frame has length 0.

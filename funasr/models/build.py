@@ -67,6 +67,9 @@ PARTS = (
     Part("ctc", lambda s: {"odim": s.vocab_size, "encoder_output_size": s.encoder_output_size}, class_name="CTC"),
 )
 
+SET_BY_BUILDER = frozenset({part.name for part in PARTS} | {"vocab_size", "input_size"})
+"""Constructor arguments of a model that `model_conf` cannot give."""
+
 
 @dataclass(frozen=True)
 class Recognizer:
@@ -111,7 +114,7 @@ def build(config: Config, *, strict: bool = True) -> Recognizer:
 
 
 def build_frontend(config: Config, *, strict: bool = True) -> nn.Module | None:
-    """The front end named in the configuration; None if features come ready-made (`input_size` given) or none is named."""
+    """The front end named in the configuration; None if features come ready-made (`input_size`) or none is named."""
     config = canonical_config(config)
     if config.get("input_size") is not None or not config.get("frontend"):
         return None
@@ -127,7 +130,7 @@ def build_tokenizer(config: Config, *, strict: bool = True) -> Any | None:
 def build_model(
     config: Config, frontend: nn.Module | None, tokenizer: Any | None, *, strict: bool = True
 ) -> FunASRModel:
-    """The model with its parts.  Sizes come from the front end (or `input_size`) and the tokenizer (or `vocab_size`)."""
+    """The model with its parts; sizes come from the front end (or `input_size`) and the tokenizer (or `vocab_size`)."""
     if not config.get("model"):
         raise ConfigError("the configuration names no model; add `model: Paraformer` or another of: " + _known("model"))
     cls: Any = tables.model_classes[config["model"]]
@@ -143,7 +146,7 @@ def build_model(
             given[part.name] = None if part.name in unused else _build_part(part, config, sizes, strict)
             if part.name == "encoder" and given["encoder"] is not None:
                 sizes = Sizes(sizes.input_size, sizes.vocab_size, given["encoder"].output_size())
-    model_conf = _checked_conf(cls, "model", model_conf, set(given), strict)
+    model_conf = _checked_conf(cls, "model", model_conf, strict)
     return cls(**{key: value for key, value in given.items() if key in accepted}, **model_conf)
 
 
@@ -155,7 +158,7 @@ def _build_part(part: Part, config: Config, sizes: Sizes, strict: bool) -> nn.Mo
     if part.class_name == "CTC":
         from funasr.layers.ctc import CTC
 
-        conf = _checked_conf(CTC, "ctc", config.get("ctc_conf") or {}, set(), strict)
+        conf = _checked_conf(CTC, "ctc", config.get("ctc_conf") or {}, strict)
         return CTC(**{**part.given(sizes), **conf})
     if not config.get(part.name):
         return None
@@ -165,16 +168,16 @@ def _build_part(part: Part, config: Config, sizes: Sizes, strict: bool) -> nn.Mo
 def _construct(name: str, config: Config, given: dict[str, Any], strict: bool) -> Any:
     """Component `name` of the configuration, made with its checked `_conf` over what the builder gives."""
     cls = getattr(tables, f"{name}_classes")[config[name]]
-    conf = _checked_conf(cls, name, config.get(f"{name}_conf") or {}, set(), strict)
+    conf = _checked_conf(cls, name, config.get(f"{name}_conf") or {}, strict)
     accepted = inspect.signature(cls).parameters
     return cls(**{**{key: value for key, value in given.items() if key in accepted}, **conf})
 
 
-def _checked_conf(cls: type, name: str, conf: Config, reserved: set[str], strict: bool) -> dict[str, Any]:
+def _checked_conf(cls: type, name: str, conf: Config, strict: bool) -> dict[str, Any]:
     """`conf` without keys the class does not take: refused when strict, else dropped with a warning."""
-    clash = reserved & set(conf)
+    clash = SET_BY_BUILDER & set(conf) if name == "model" else set()
     if clash:
-        raise ConfigError(f"{name}_conf: '{clash.pop()}' is set by the builder and cannot be given")
+        raise ConfigError(f"{name}_conf: '{', '.join(sorted(clash))}' is set by the builder and cannot be given")
     if strict:
         check_keywords(cls, conf, f"{name}_conf")
         return dict(conf)

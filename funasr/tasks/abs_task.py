@@ -14,12 +14,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from funasr.models.build import SET_BY_BUILDER
 from funasr.register import RegistryError
 from funasr.tasks.options import add_general_arguments
 from funasr.tasks.parser import TaskParser
 from funasr.train.class_choices import ClassChoices
-from funasr.train.options import add_trainer_arguments
 from funasr.train.optimizers import DEFAULT_LR, optimizer_class
+from funasr.train.options import add_trainer_arguments
 from funasr.train.schedulers import scheduler_class
 from funasr.utils.config import check_keywords, constructor_defaults, dump_yaml
 from funasr.utils.errors import ConfigError, DataError
@@ -131,7 +132,9 @@ class AbsTask(ABC):
     def resolved_config(cls, args: argparse.Namespace) -> dict[str, Any]:
         """All options with the defaults of the chosen classes filled in; what `config.yaml` holds."""
         config = {key: value for key, value in vars(args).items() if key not in HIDDEN}
-        components: dict[str, Any] = {choices.name: choices.get_class(config[choices.name]) for choices in cls.class_choices_list}
+        components: dict[str, Any] = {
+            choices.name: choices.get_class(config[choices.name]) for choices in cls.class_choices_list
+        }
         for number in range(1, cls.num_optimizers + 1):
             suffix = "" if number == 1 else str(number)
             optim, scheduler = config[f"optim{suffix}"], config[f"scheduler{suffix}"]
@@ -141,14 +144,18 @@ class AbsTask(ABC):
                 config[f"optim{suffix}_conf"] = {"lr": DEFAULT_LR[optim], **config[f"optim{suffix}_conf"]}
         for name, component in components.items():
             if component is not None:
-                defaults = {k: v for k, v in constructor_defaults(component).items() if _representable(v)}
+                defaults = {
+                    key: value
+                    for key, value in constructor_defaults(component).items()
+                    if _representable(value) and not (name == "model" and key in SET_BY_BUILDER)
+                }
                 config[f"{name}_conf"] = {**defaults, **(config.get(f"{name}_conf") or {})}
         return config
 
     @classmethod
-    def print_config(cls, args: argparse.Namespace, file: TextIO = sys.stdout) -> None:
+    def print_config(cls, args: argparse.Namespace, file: TextIO | None = None) -> None:
         """Write the resolved options as YAML; fed back with --config they give the same run."""
-        file.write(dump_yaml(cls.resolved_config(args)))
+        (file or sys.stdout).write(dump_yaml(cls.resolved_config(args)))
 
     @classmethod
     def check_task_requirements(

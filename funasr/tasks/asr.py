@@ -47,7 +47,9 @@ class ASRTask(AbsTask):
         text.add_argument("--non_linguistic_symbols", type=str_or_none, default=None, help="file of symbols kept whole")
         text.add_argument("--split_with_space", type=str2bool, default=False, help="text is cut into tokens already")
         text.add_argument("--seg_dict_file", type=str_or_none, default=None, help="word to pieces, for char")
-        text.add_argument("--cleaner", type=str_or_none, default=None, choices=(None, "tacotron", "jaconv", "vietnamese"))
+        text.add_argument(
+            "--cleaner", type=str_or_none, default=None, choices=(None, "tacotron", "jaconv", "vietnamese")
+        )
         text.add_argument("--g2p", type=str_or_none, default=None, help="letter-to-phone converter, for phn")
         audio = parser.add_argument_group("Augmentation (training only)")
         audio.add_argument("--speed_perturb", type=float, action=Repeat, default=[], help="a factor, e.g. 0.9")
@@ -122,7 +124,8 @@ class ASRTask(AbsTask):
             noise_scp=args.noise_scp,
             noise_apply_prob=args.noise_apply_prob,
             noise_db_range=args.noise_db_range,
-            fs=cls.sample_rate(args),
+            force_single_channel=cls.sample_rate(args) is not None,  # features have their own second axis
+            fs=cls.sample_rate(args) or 16000,
             seed=args.seed,
         )
 

@@ -110,7 +110,7 @@ def _phase_value(args: argparse.Namespace, name: str, train: bool) -> Any:
 def _shapes_without_file(args: argparse.Namespace, dataset: SpeechTextDataset, batch_type: str, train: bool) -> Shapes:
     """Ids for `unsorted`; lengths from the audio headers for the others."""
     if batch_type == "unsorted":
-        return {uid: (1,) for uid in dataset.ids}
+        return dict.fromkeys(dataset.ids, (1,))
     path, _, type_name = dataset.triplets[0]
     if type_name != "sound":
         option = "--train_shape_file" if train else "--valid_shape_file"

@@ -36,14 +36,18 @@ def _add_common(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--dry_run", type=str2bool, default=False, help="build everything, write config.yaml, stop")
     group.add_argument("--ngpu", type=int_range(0), default=0, help="GPUs on this machine, one process each; 0: CPU")
     group.add_argument("--nproc", type=int_range(1), default=1, help="processes on this machine when --ngpu is 0")
-    group.add_argument("--dist_backend", type=str_or_none, default=None, choices=("nccl", "gloo", None), help="none: auto")
+    group.add_argument(
+        "--dist_backend", type=str_or_none, default=None, choices=("nccl", "gloo", None), help="none: auto"
+    )
     group.add_argument("--unused_parameters", type=str2bool, default=False, help="some parameters sit out some batches")
     group.add_argument("--seed", type=int, default=0, help="base of all random seeds")
     group.add_argument("--num_threads", type=int_or_none, default=None, help="CPU threads per process")
     group.add_argument("--cudnn_benchmark", type=str2bool, default=False, help="let cuDNN try algorithms")
     group.add_argument("--cudnn_deterministic", type=str2bool, default=True, help="cuDNN repeats bit for bit")
     group.add_argument("--use_tf32", type=str2bool, default=False, help="TF32 matrix products on GPUs")
-    group.add_argument("--collect_stats", type=str2bool, default=False, help="write shapes and statistics, do not train")
+    group.add_argument(
+        "--collect_stats", type=str2bool, default=False, help="write shapes and statistics, do not train"
+    )
     group.add_argument(
         "--write_collected_feats", type=str2bool, default=False, help="with --collect_stats: also save the features"
     )

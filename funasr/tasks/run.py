@@ -88,12 +88,12 @@ def run(task: type[AbsTask], args: argparse.Namespace, distributed: Distributed)
         frontend,
         [optimizer],
         [scheduler],
-        build_iter_factory(task, args, distributed, train=True),
-        build_iter_factory(task, args, distributed, train=False),
-        options_from_args(args),
-        output_dir,
-        distributed,
-        args.seed,
+        train_iter_factory=build_iter_factory(task, args, distributed, train=True),
+        valid_iter_factory=build_iter_factory(task, args, distributed, train=False),
+        options=options_from_args(args),
+        output_dir=output_dir,
+        distributed=distributed,
+        seed=args.seed,
         config_hash=_config_hash(task, args),
     )
     result = trainer.run()

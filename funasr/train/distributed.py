@@ -136,7 +136,7 @@ def launch_workers(count: int, argv: Sequence[str] | None = None) -> int:
             those of this process.
 
     Rank 0 writes to this terminal.  What the others write to stderr is kept aside, and its end is shown only if one of
-    them was the first to fail.  SIGTERM, SIGINT and SIGUSR1 reach the workers, which save and end.
+    them failed.  On SIGTERM and SIGUSR1 the workers save and end; SIGINT (Ctrl-C) ends them at once.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -144,13 +144,15 @@ def launch_workers(count: int, argv: Sequence[str] | None = None) -> int:
 
     arguments = list(sys.orig_argv[1:] if argv is None else argv)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # else each worker would take all cores
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    for name in ("agent.server.api", "multiprocessing.api"):  # their reports would repeat ours
+        logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.CRITICAL)
     previous = signal.signal(signal.SIGUSR1, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     with tempfile.TemporaryDirectory(prefix="funasr_workers_") as logs:
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
             nproc_per_node=count,
+            run_id="funasr",
             rdzv_backend="c10d",
             rdzv_endpoint="localhost:0",
             max_restarts=0,
@@ -162,8 +164,9 @@ def launch_workers(count: int, argv: Sequence[str] | None = None) -> int:
             return 0
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
-            if rank != 0:
-                _show_end(next(Path(logs).rglob(f"{rank}/stderr.log"), None), rank)
+            for other in sorted(error.failures):
+                # Ranks that lost their peer may die before the culprit is noticed: the last word of each is shown.
+                _show_end(next(Path(logs).rglob(f"{other}/stderr.log"), None), other, 40 if other == rank else 1)
             sys.stderr.write(f"training ended: rank {rank} of {count} failed with exit status {failure.exitcode}\n")
             return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
         except SignalException as stop:
@@ -173,7 +176,8 @@ def launch_workers(count: int, argv: Sequence[str] | None = None) -> int:
             signal.signal(signal.SIGUSR1, previous)
 
 
-def _show_end(log: Path | None, rank: int, lines: int = 40) -> None:
+def _show_end(log: Path | None, rank: int, lines: int) -> None:
+    """Show the last lines of what a rank wrote; rank 0 has no file, it wrote to the terminal."""
     if log is not None:
         text = log.read_text(encoding="utf-8", errors="replace").splitlines()
         sys.stderr.write("\n".join([f"--- end of what rank {rank} wrote ---", *text[-lines:], ""]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -29,10 +30,13 @@ class InitParam:
     def parse(cls, spec: str | Mapping[str, str]) -> InitParam:
         """From `FILE[:SRC[:DST[:EXCLUDE,...]]]`, or a mapping with these fields (for a path with a colon)."""
         if isinstance(spec, Mapping):
-            check_keywords(cls, spec, "--init_param")
             exclude = spec.get("exclude", "")
             words = exclude.split(",") if isinstance(exclude, str) else exclude
-            return cls(spec.get("file", ""), spec.get("source", ""), spec.get("target", ""), tuple(filter(None, words)))
+            fields: dict[str, Any] = {**spec, "exclude": tuple(word for word in words if word)}
+            check_keywords(cls, fields, "--init_param")
+            if not fields.get("file"):
+                raise ConfigError(f"--init_param {dict(spec)} names no file")
+            return cls(**fields)
         parts = [part.strip() for part in spec.split(":")]
         if len(parts) > 4 or not parts[0]:
             raise ConfigError(f"--init_param '{spec}' must read FILE[:SRC[:DST[:EXCLUDE,EXCLUDE...]]]")

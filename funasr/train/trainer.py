@@ -50,7 +50,6 @@ class Trainer:
         frontend: nn.Module | None,
         optimizers: Sequence[torch.optim.Optimizer],
         schedulers: Sequence[Schedule | None],
-        *,
         train_iter_factory: IterFactory,
         valid_iter_factory: IterFactory | None,
         options: TrainerOptions,

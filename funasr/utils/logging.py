@@ -8,10 +8,18 @@ import sys
 from pathlib import Path
 
 
+class StderrHandler(logging.Handler):
+    """Writes to whatever `sys.stderr` is at the time of the record (it may have been redirected since)."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(self.format(record) + "\n")
+        sys.stderr.flush()
+
+
 def setup_logging(
     level: str | int = "INFO", rank: int = 0, world_size: int = 1, log_file: str | Path | None = None
 ) -> None:
-    """Send log records to stderr (and `log_file`, appended); replaces handlers that were set before.
+    """Send log records to stderr (and `log_file`, appended); replaces the handlers of an earlier set-up.
 
     Lines read `[host:rank/world] date (module:line) LEVEL: message`.  Ranks other than 0 show errors only.
     """
@@ -19,14 +27,15 @@ def setup_logging(
     host = socket.gethostname().split(".")[0]
     prefix = f"[{host}:{rank}/{world_size}]" if world_size > 1 else f"[{host}]"
     formatter = logging.Formatter(f"{prefix} %(asctime)s (%(module)s:%(lineno)d) %(levelname)s: %(message)s")
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    handlers: list[logging.Handler] = [StderrHandler()]
     if log_file is not None and rank == 0:
         Path(log_file).parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
     root = logging.getLogger()
     for old in root.handlers[:]:
-        root.removeHandler(old)
-        old.close()
+        if type(old) in (logging.StreamHandler, logging.FileHandler, StderrHandler):  # not those of a test runner
+            root.removeHandler(old)
+            old.close()
     for handler in handlers:
         handler.setFormatter(formatter)
         root.addHandler(handler)

@@ -154,3 +154,18 @@ def test_config_maps_options_to_flags() -> None:
 def test_wrong_usage_is_explained(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert launch.main(words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_what_a_terminated_job_started_ends_too(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    script = f"sleep 60 & echo $! > {pid_file}; wait"
+    words = [sys.executable, "-m", "funasr.bin.launch", f"{tmp_path}/x.log", "bash", "-c", script]
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, cwd=Path(launch.__file__).parents[2])
+    deadline = time.monotonic() + 20
+    while not (pid_file.is_file() and pid_file.read_text().strip()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 1
+    time.sleep(0.2)
+    state = Path(f"/proc/{int(pid_file.read_text())}/stat")
+    assert not state.exists() or state.read_text().split()[2] == "Z"

@@ -1,9 +1,10 @@
-"""The same batches for any number of workers, ranks that share an epoch, resume in its middle, damage that is skipped."""
+"""Same batches for any number of workers, ranks that share an epoch, resume in its middle, damage that is skipped."""
 
 from __future__ import annotations
 
 import logging
 import random
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -42,6 +43,10 @@ def factory(corpus, batch_type="length", min_batch_size=1, **options):
     return SequenceIterFactory(dataset, plan, CommonCollateFn(int_pad_value=-1), **{"shuffle": True, **options})
 
 
+def flat(lists):
+    return list(chain.from_iterable(lists))
+
+
 def ids_of(iterator):
     return [uids for uids, _ in iterator]
 
@@ -64,7 +69,7 @@ def test_epochs_differ_in_order_and_augmentation_and_repeat(corpus):
     made = factory(corpus)
     first, second = list(made.build_iter(1)), list(made.build_iter(2))
     assert ids_of(first) != ids_of(second)
-    assert sorted(sum(ids_of(first), [])) == sorted(sum(ids_of(second), []))
+    assert sorted(flat(ids_of(first))) == sorted(flat(ids_of(second)))
     assert_same(made.build_iter(1), first)
     lengths = [
         {uid: int(n) for uids, batch in epoch for uid, n in zip(uids, batch["speech_lengths"])}
@@ -91,10 +96,10 @@ def test_skip_gives_the_tail(corpus, window, skip):
 
 def test_windows_are_cut_from_endless_passes(corpus):
     passes = factory(corpus)
-    endless = sum((passes.global_batches(epoch) for epoch in range(1, 20)), [])
+    endless = flat(passes.global_batches(epoch) for epoch in range(1, 20))
     for window in (1, 4, len(passes), 13):
         made = factory(corpus, num_iters_per_epoch=window)
-        assert sum((made.global_batches(epoch) for epoch in range(1, 5)), []) == endless[: 4 * window]
+        assert flat(made.global_batches(epoch) for epoch in range(1, 5)) == endless[: 4 * window]
 
 
 def test_ranks_share_each_batch(corpus):
@@ -119,7 +124,7 @@ def test_damaged_utterances_are_skipped_named_and_counted(tmp_path, caplog, work
     made = factory(corpus, "unsorted", num_workers=workers)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            seen = sum(ids_of(made.build_iter(1)), [])
+            seen = flat(ids_of(made.build_iter(1)))
     assert len(seen) == 8 and set(made.skipped) == {"u03", "u05", "u07", "u10"}
     assert "text" in made.skipped["u07"] and "does not exist" in made.skipped["u05"]
     assert sum(record.getMessage().startswith("u05 is skipped") for record in caplog.records) == 1
@@ -217,7 +222,7 @@ def test_splits_in_shuffled_order_with_resume(corpus):
     splits = [["u00", "u01", "u02"], ["u03", "u04"], ["u05", "u06", "u07", "u08"]]
     made = MultipleIterFactory([build(split) for split in splits], shuffle=True)
     epochs = [ids_of(made.build_iter(epoch)) for epoch in range(1, 6)]
-    assert len(made) == 9 and all(sorted(sum(e, [])) == sum(splits, []) for e in epochs)
+    assert len(made) == 9 and all(sorted(flat(e)) == flat(splits) for e in epochs)
     assert len({tuple(map(tuple, e)) for e in epochs}) > 1
     for skip in (1, 4, 9):
         fresh = MultipleIterFactory([build(split) for split in splits], shuffle=True)
@@ -231,7 +236,9 @@ class TestChunks:
     def made(self, corpus, **options):
         dataset = SpeechTextDataset(triplets(corpus)[:1])
         return ChunkIterFactory(
-            dataset, dataset.ids, collate_fn=CommonCollateFn(),
+            dataset,
+            dataset.ids,
+            collate_fn=CommonCollateFn(),
             **{"batch_size": 4, "chunk_length": "200,300", "shuffle": True, **options},
         )
 

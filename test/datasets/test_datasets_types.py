@@ -196,7 +196,9 @@ class TestTable:
 
     def test_memory_per_line(self, tmp_path):
         count = 20_000
-        lines = (f"speaker{i % 100:05d}-utterance{i:08d} /a/long/path/to/the/corpus/{i:08d}.wav\n" for i in range(count))
+        lines = (
+            f"speaker{i % 100:05d}-utterance{i:08d} /a/long/path/to/the/corpus/{i:08d}.wav\n" for i in range(count)
+        )
         path = write(tmp_path / "t", "".join(lines))
         tracemalloc.start()
         table = IndexedTable(path)

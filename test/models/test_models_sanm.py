@@ -32,7 +32,7 @@ def model(parity: Path) -> Any:
 
 def test_teacher_forced_loss_equals_the_recording(model: Any, recorded: dict[str, torch.Tensor], parity: Path) -> None:
     wanted = json.loads((parity / "SANM/expected/expected.json").read_text())["train"]["runs"]["eval"]
-    loss, stats, weight = model(*(recorded[f"train/{k}"] for k in ("speech", "speech_lengths", "text", "text_lengths")))
+    loss, _, weight = model(*(recorded[f"train/{k}"] for k in ("speech", "speech_lengths", "text", "text_lengths")))
     loss.backward()
     assert loss.item() == pytest.approx(wanted["loss"], rel=1e-5)
     assert weight.item() == wanted["weight"][0]

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from funasr.decode.beam_search import BeamSearchOptions, StepDecoder, joint_beam_search
 from funasr.decode.ctc import ctc_greedy_search, ctc_prefix_beam_search
+from funasr.decode.hypothesis import Hypothesis
 from funasr.layers.ctc import CTC
 from funasr.layers.label_smoothing import LabelSmoothingLoss
+from funasr.layers.mask import length_mask
 from funasr.layers.text_targets import add_sos_eos, token_accuracy
 from funasr.models.abs_model import FunASRModel, Result, Stats, prepare_features
 from funasr.models.results import make_result
@@ -137,6 +139,7 @@ class HybridCTCAttention(FunASRModel):
         maxlenratio: float = 0.0,
         minlenratio: float = 0.0,
         nbest: int = 1,
+        with_scores: bool = False,
         **kwargs: Any,
     ) -> tuple[list[Result], dict[str, Any]]:
         """Recognise a batch; see FunASRModel.
@@ -148,6 +151,7 @@ class HybridCTCAttention(FunASRModel):
             penalty: added to the score for each token.
             maxlenratio, minlenratio: bounds of the output length, relative to the encoder frames; 0 = no bound.
             nbest: results per utterance, best first, under the same key.
+            with_scores: add `token_int` and `score` (log-probability) to each result.
 
         Returns:
             Per hypothesis `key`, `token`, `text`; `token_int` instead of the last two without a tokenizer.
@@ -168,27 +172,27 @@ class HybridCTCAttention(FunASRModel):
             hypotheses = self._ctc_search(memory, lengths, decoding, beam_size, nbest)
         drop = (self.blank_id, self.sos, self.eos)
         results = [
-            make_result(name, ids, tokenizer, drop)
-            for name, nbest_ids in zip(keys, hypotheses)
-            for ids in nbest_ids or [()]
+            make_result(name, found.ids, tokenizer, drop, found.score if with_scores else None)
+            for name, best in zip(keys, hypotheses)
+            for found in best or [Hypothesis((), 0.0, {})]
         ]
         meta: dict[str, Any] = {"extract_feat": extracted - started, "decode": time.perf_counter() - extracted}
         return results, meta
 
-    def _beam_search(self, memory: Tensor, lengths: Tensor, options: BeamSearchOptions) -> list[list[Sequence[int]]]:
+    def _beam_search(self, memory: Tensor, lengths: Tensor, options: BeamSearchOptions) -> list[list[Hypothesis]]:
         log_probs = self.ctc.log_softmax(memory) if self.ctc is not None and options.ctc_weight > 0.0 else None
         decoder = cast("StepDecoder | None", self.decoder)
-        found = joint_beam_search(memory, lengths, decoder, log_probs, options, self.sos, self.eos)
-        return [[hypothesis.ids for hypothesis in nbest] for nbest in found]
+        return joint_beam_search(memory, lengths, decoder, log_probs, options, self.sos, self.eos)
 
     def _ctc_search(
         self, memory: Tensor, lengths: Tensor, decoding: str, beam_size: int, nbest: int
-    ) -> list[list[Sequence[int]]]:
+    ) -> list[list[Hypothesis]]:
         log_probs = self._ctc_head().log_softmax(memory)
-        if decoding == "ctc_greedy":
-            return [[ids] for ids in ctc_greedy_search(log_probs, lengths, self.blank_id)]
-        found = ctc_prefix_beam_search(log_probs, lengths, beam_size, nbest, self.blank_id)
-        return [[hypothesis.ids for hypothesis in hypotheses] for hypotheses in found]
+        if decoding == "ctc_prefix":
+            return ctc_prefix_beam_search(log_probs, lengths, beam_size, nbest, self.blank_id)
+        best_path = log_probs.amax(dim=-1).masked_fill(~length_mask(lengths, log_probs.size(1)), 0.0).sum(dim=1)
+        decoded = ctc_greedy_search(log_probs, lengths, self.blank_id)
+        return [[Hypothesis(tuple(ids), score, {})] for ids, score in zip(decoded, best_path.tolist())]
 
     def _checked_decoding(self, decoding: str) -> str:
         if decoding not in DECODINGS:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from funasr.decode.hypothesis import Hypothesis
 from funasr.decode.paraformer_beam import paraformer_beam_search
 from funasr.layers.cif import cif_length_loss
 from funasr.layers.ctc import CTC
@@ -225,6 +226,7 @@ class Paraformer(FunASRModel):
         beam_size: int = 2,
         nbest: int = 1,
         penalty: float = 0.0,
+        with_scores: bool = False,
         **kwargs: Any,
     ) -> tuple[list[Result], dict[str, Any]]:
         """Recognise a batch; see FunASRModel.
@@ -236,10 +238,11 @@ class Paraformer(FunASRModel):
             begin_time: where the audio begins in its recording, ms; added to the times.
             decoding_ctc_weight: above 0, search with the CTC head instead of taking the best token everywhere.
             beam_size, nbest, penalty: of that search; nbest > 1 gives several results under the same key.
+            with_scores: add `token`, `token_int` and `score` (log-probability) to each result.
 
         Returns:
-            `key`, `text`, `token` of each utterance (`token_int` without a tokenizer); an utterance in which no token
-            is found has the text "".
+            `key` and `text` of each utterance (`token_int` without a tokenizer); an utterance in which no token is
+            found has the text "".
         """
         if len(data_in) == 0:
             return [], {}
@@ -255,12 +258,11 @@ class Paraformer(FunASRModel):
         if decoding_ctc_weight > 0.0:
             hypotheses = self._beam_search(output, decoding_ctc_weight, beam_size, nbest, penalty)
         else:
-            best = zip(output.logits.argmax(dim=-1).tolist(), output.token_lengths.tolist())
-            hypotheses = [[ids[:length]] for ids, length in best]
+            hypotheses = _greedy(output, with_scores)
         results = [
-            (row, make_result(name, ids, tokenizer, (self.blank_id, self.sos, self.eos)))
+            (row, make_result(name, best.ids, tokenizer, (self.blank_id, self.sos, self.eos), best.score))
             for row, (name, found) in enumerate(zip(keys, hypotheses))
-            for ids in found
+            for best in found
         ]
         if output_timestamp or pred_timestamp:
             durations = None
@@ -270,16 +272,17 @@ class Paraformer(FunASRModel):
             spans = self._token_times(output, results, self.frame_ms(frontend), begin_time, durations)
             results = [(row, add_timestamps(found, times, tokenizer)) for (row, found), times in zip(results, spans)]
         meta = {"extract_feat": extracted - started, "decode": time.perf_counter() - extracted}
-        return [found for _, found in results], meta
+        hidden = () if with_scores else ("token", "score", "token_int") if tokenizer is not None else ("score",)
+        return [{k: v for k, v in found.items() if k not in hidden} for _, found in results], meta
 
     def _beam_search(
         self, output: Recognition, ctc_weight: float, beam_size: int, nbest: int, penalty: float
-    ) -> list[list[Sequence[int]]]:
+    ) -> list[list[Hypothesis]]:
         assert self.ctc is not None
         am_log_probs, ctc_log_probs = output.log_probs, self.ctc.log_softmax(output.encoder_out)
-        found: list[list[Sequence[int]]] = []
+        found: list[list[Hypothesis]] = []
         for row, (tokens, frames) in enumerate(zip(output.token_lengths.tolist(), output.encoder_lengths.tolist())):
-            hypotheses = paraformer_beam_search(
+            best = paraformer_beam_search(
                 am_log_probs[row, :tokens],
                 ctc_log_probs[row, :frames],
                 ctc_weight,
@@ -290,7 +293,7 @@ class Paraformer(FunASRModel):
                 self.eos,
                 self.blank_id,
             )
-            found.append([hypothesis.ids for hypothesis in hypotheses])
+            found.append(best)
         return found
 
     def frame_ms(self, frontend: Any) -> float:
@@ -318,6 +321,16 @@ class Paraformer(FunASRModel):
                 cif_timestamps(alphas[row, :frames], peaks[row, :frames], count, frame_ms, begin_time, duration)
             )
         return spans
+
+
+def _greedy(output: Recognition, with_scores: bool) -> list[list[Hypothesis]]:
+    """The likeliest token everywhere; scores cost a soft-max over the vocabulary and are 0 unless asked for."""
+    best = output.log_probs.max(dim=-1) if with_scores else output.logits.max(dim=-1)
+    rows = zip(best.indices.tolist(), best.values.tolist(), output.token_lengths.tolist())
+    return [
+        [Hypothesis(tuple(ids[:count]), float(sum(values[:count])) if with_scores else 0.0, {})]
+        for ids, values, count in rows
+    ]
 
 
 def _check_options(
