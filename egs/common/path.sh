@@ -10,3 +10,6 @@ export PYTHONUTF8=1
 export LC_ALL=C.UTF-8
 # Parallel jobs share the cores among them; the training stage sets its own number.
 export OMP_NUM_THREADS=1
+# A thread that has nothing to do sleeps soon instead of spinning: with the loader, or anything else, on the same cores,
+# spinning made training several times slower, and on idle cores the difference is small.
+export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-100}

@@ -33,7 +33,7 @@ from funasr.train.distributed import (
 from funasr.train.init_param import freeze_parameters, load_init_params
 from funasr.train.optimizers import build_optimizer
 from funasr.train.options import options_from_args
-from funasr.train.schedulers import build_scheduler
+from funasr.train.schedulers import build_scheduler, with_run_length
 from funasr.train.trainer import Trainer
 from funasr.utils.config import dump_yaml
 from funasr.utils.errors import ConfigError
@@ -76,19 +76,20 @@ def run(task: type[AbsTask], args: argparse.Namespace, distributed: Distributed)
     load_init_params(model, args.init_param, args.ignore_init_mismatch)
     freeze_parameters(model, args.freeze_param)
     optimizer = build_optimizer(model, args.optim, args.optim_conf, args.exclude_weight_decay)
-    scheduler = build_scheduler(optimizer, args.scheduler, args.scheduler_conf)
     logger.info("%s", _summary(model))
     if distributed.is_main:
         write_model_directory(task, args, output_dir)
     if args.dry_run:
         logger.info("dry run: %s is written, nothing is trained", output_dir / "config.yaml")
         return
+    train_iter_factory = build_iter_factory(task, args, distributed, train=True)
+    scheduler_conf = with_run_length(args.scheduler, args.scheduler_conf, _run_length(args, train_iter_factory))
     trainer = Trainer(
         model,
         frontend,
         [optimizer],
-        [scheduler],
-        train_iter_factory=build_iter_factory(task, args, distributed, train=True),
+        [build_scheduler(optimizer, args.scheduler, scheduler_conf)],
+        train_iter_factory=train_iter_factory,
         valid_iter_factory=build_iter_factory(task, args, distributed, train=False),
         options=options_from_args(args),
         output_dir=output_dir,
@@ -100,6 +101,15 @@ def run(task: type[AbsTask], args: argparse.Namespace, distributed: Distributed)
     if distributed.is_main and result.final_model is not None:
         link_file(result.final_model, output_dir / "model.pt")
         logger.info("%s is ready: AutoModel(model=%r)", output_dir / "model.pt", str(output_dir))
+
+
+def _run_length(args: argparse.Namespace, train_iter_factory: Any) -> int | None:
+    """Updates that the whole run will take; None if that is not known before (chunks)."""
+    if args.max_update is not None:
+        return int(args.max_update)
+    if not hasattr(train_iter_factory, "__len__"):
+        return None
+    return int(args.max_epoch) * -(-len(train_iter_factory) // args.accum_grad)
 
 
 def _collect_stats(

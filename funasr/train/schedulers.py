@@ -7,6 +7,7 @@ lr = base * factor(s), where base is the optimizer's `lr` (of each parameter gro
 from __future__ import annotations
 
 import bisect
+import inspect
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -267,6 +268,19 @@ def build_scheduler(
         return Schedule(cls(optimizer, **conf), stepped)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{where}: {cls.__name__}: {error}") from None
+
+
+def with_run_length(name: str | None, conf: Mapping[str, Any], num_updates: int | None) -> dict[str, Any]:
+    """`conf` with the number of updates of the whole run as `max_steps`, if the schedule cannot do without.
+
+    A schedule that ends then ends with the run, however many processes share the batches.  A given value is kept.
+    """
+    conf = dict(conf)
+    if name is not None and num_updates is not None:
+        parameters = inspect.signature(scheduler_class(name)[0]).parameters
+        if "max_steps" in parameters and "max_steps" not in conf:
+            conf["max_steps"] = num_updates
+    return conf
 
 
 def _positive(name: str, value: float) -> float:
