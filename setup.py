@@ -11,11 +11,17 @@ EXTRAS = {
     "train": ["tensorboard>=2.12", "matplotlib>=3.7"],
     "g2p": ["g2p_en>=2.1", "pypinyin>=0.50"],
     "hdf5": ["h5py>=3.8"],
+    "punc": ["jieba>=0.42"],
+    "whisper": ["tiktoken>=0.7"],
+    "speaker": ["scipy>=1.10", "scikit-learn>=1.3"],
     "demo": ["espeakng-loader>=0.2.4"],
 }
 EXTRAS["dev"] = [
     *EXTRAS["train"],
     *EXTRAS["demo"],
+    *EXTRAS["punc"],
+    *EXTRAS["whisper"],
+    *EXTRAS["speaker"],
     "pytest>=8.0",
     "ruff==0.17.6",
     "mypy==2.4.1",

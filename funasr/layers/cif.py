@@ -13,7 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from funasr.layers.attention import MultiHeadedAttention
+from funasr.layers.feed_forward import PositionwiseFeedForward
+from funasr.layers.layer_norm import LayerNorm
+from funasr.layers.timestamps import FIRE
 from funasr.register import tables
+from funasr.utils.errors import ConfigError
 
 ROUNDING = 1e-6  # weights scaled to sum to n may sum to a little less
 
@@ -73,6 +78,20 @@ def integrate_and_fire(
     weights = torch.diff(upto, dim=1, prepend=torch.zeros_like(upto[:, :1]))
     weights = weights.masked_fill(~exists[..., None], 0.0)
     return torch.bmm(weights, hidden), peaks.to(alphas.dtype)
+
+
+def integrator_curve(alphas: Tensor, threshold: float) -> Tensor:
+    """The integrator before each fire, if `threshold` (not 1) is taken off it where it reaches `threshold`.
+
+    Args:
+        alphas: (batch, frames) weights.
+
+    Returns:
+        Same shape, at least `threshold` exactly where it fires.
+    """
+    total = alphas.double().cumsum(dim=1) / threshold
+    fired = total.floor()
+    return ((total - F.pad(fired, (1, 0))[:, :-1]) * threshold).to(alphas.dtype)
 
 
 def cif_length_loss(token_num: Tensor, target_lengths: Tensor, normalize_length: bool = False) -> Tensor:
@@ -229,3 +248,130 @@ class CifPredictorV2(_Predictor):
 
     def convolve(self, hidden: Tensor) -> Tensor:
         return self._context(hidden).relu()
+
+
+@tables.register("predictor_classes", "CifPredictorV3", aliases=("cif_predictor_v3",))
+class CifPredictorV3(CifPredictorV2):
+    """V2 and a second branch with finer frames, whose weights give the times of tokens.
+
+    The second branch takes each frame apart into `upsample_times` frames (`upsample_cnn`), lets them see each other
+    (`upsample_type`) and computes a weight of each (`cif_output2`).  `forward` is that of V2; `timestamp_curves` gives
+    what times are read from and `upsampled_weights` what the second length loss needs.
+
+    Options of released configurations that change nothing (`tail_mask`) are left out.
+
+    Args:
+        smooth_factor2, noise_threshold2: as those of the first branch, for the second.
+        upsample_times: frames made out of one.
+        use_cif1_cnn: the second branch starts from the convolution output instead of the encoder output.
+        upsample_type: "cnn" (nothing more), "cnn_blstm" (`blstm`) or "cnn_attn" (`self_attn`).
+    """
+
+    def __init__(
+        self,
+        idim: int,
+        l_order: int = 1,
+        r_order: int = 1,
+        threshold: float = 1.0,
+        smooth_factor: float = 1.0,
+        noise_threshold: float = 0.0,
+        tail_threshold: float = 0.0,
+        smooth_factor2: float = 1.0,
+        noise_threshold2: float = 0.0,
+        upsample_times: int = 5,
+        use_cif1_cnn: bool = True,
+        upsample_type: str = "cnn",
+    ) -> None:
+        super().__init__(idim, l_order, r_order, threshold, smooth_factor, noise_threshold, tail_threshold)
+        if upsample_type not in ("cnn", "cnn_blstm", "cnn_attn"):
+            raise ConfigError(f"predictor_conf: upsample_type must be cnn, cnn_blstm or cnn_attn, not {upsample_type}")
+        self.smooth_factor2 = smooth_factor2
+        self.noise_threshold2 = noise_threshold2
+        self.upsample_times = upsample_times
+        self.use_cif1_cnn = use_cif1_cnn
+        self.upsample_cnn = nn.ConvTranspose1d(idim, idim, upsample_times, stride=upsample_times)
+        self.blstm: nn.LSTM | None = None
+        self.self_attn: _AttentionBlock | None = None
+        if upsample_type == "cnn_blstm":
+            self.blstm = nn.LSTM(idim, idim, batch_first=True, bidirectional=True)
+        if upsample_type == "cnn_attn":
+            self.self_attn = _AttentionBlock(idim)
+        self.cif_output2 = nn.Linear(idim * (2 if upsample_type == "cnn_blstm" else 1), 1)
+
+    def timestamp_curves(self, hidden: Tensor, mask: Tensor | None, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """What funasr.layers.timestamps.cif_timestamps needs, for frames `upsample_times` as fine as those of hidden.
+
+        Args:
+            hidden: encoder output (batch, frames, dim); mask: bool (batch, frames), True = valid.
+            tokens: (batch,) number of tokens with the closing </s>; the weights are scaled to sum to it.
+
+        Returns:
+            alphas, peaks (batch, frames * upsample_times); an utterance's do not depend on the batch.
+        """
+        alphas = self.upsampled_weights(hidden, mask)
+        alphas = alphas * (tokens / alphas.sum(dim=1).clamp(min=1e-8))[:, None]
+        return alphas, integrator_curve(alphas, FIRE)
+
+    def upsampled_weights(self, hidden: Tensor, mask: Tensor | None, isolate: bool = True) -> Tensor:
+        """Unscaled weights of the second branch, (batch, frames * upsample_times) float32, 0 outside the mask.
+
+        Args:
+            hidden: encoder output (batch, frames, dim); mask: bool (batch, frames), valid frames first.
+            isolate: keep padding from reaching valid frames.  Without, the LSTM runs through it, as in recorded
+                trainings.
+        """
+        if hidden.size(1) == 0:
+            return hidden.new_zeros(hidden.shape[:2], dtype=torch.float32)
+        if mask is None:
+            mask = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+        with torch.autocast(hidden.device.type, enabled=False):
+            x = hidden.float()
+            if isolate:
+                x = x.masked_fill(~mask[..., None], 0.0)
+            x = self._upsample(self.convolve(x) if self.use_cif1_cnn else x)
+            fine_mask = mask.repeat_interleave(self.upsample_times, dim=1)
+            if self.blstm is not None:
+                # The recurrence runs in the type that the parameters are kept in.
+                lengths = mask.sum(dim=1) * self.upsample_times if isolate else None
+                x = _run_lstm(self.blstm, x.to(self.cif_output2.weight.dtype), lengths).float()
+            if self.self_attn is not None:
+                x = self.self_attn(x.to(self.cif_output2.weight.dtype), fine_mask[:, None]).float()
+            logits = F.linear(x, self.cif_output2.weight.float(), self.cif_output2.bias.float())[..., 0]
+            alphas = (logits.sigmoid() * self.smooth_factor2 - self.noise_threshold2).relu()
+            return alphas.masked_fill(~fine_mask, 0.0)
+
+    def _upsample(self, x: Tensor) -> Tensor:
+        """(batch, frames, dim) -> (batch, frames * upsample_times, dim).
+
+        Kernel and stride of the transposed convolution are equal, so it is one matrix product per frame.
+        """
+        conv = self.upsample_cnn
+        out = x @ conv.weight.float().transpose(1, 2).flatten(1)
+        out = out.unflatten(-1, (self.upsample_times, -1)).flatten(1, 2)
+        return out if conv.bias is None else out + conv.bias.float()
+
+
+class _AttentionBlock(nn.Module):
+    """One pre-norm Transformer encoder block: (batch, frames, dim) -> same shape; mask (batch, 1, frames)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.self_attn = MultiHeadedAttention(4, dim, 0.1)
+        self.feed_forward = PositionwiseFeedForward(dim, 2 * dim, 0.1)
+        self.norm1 = LayerNorm(dim)
+        self.norm2 = LayerNorm(dim)
+        self.dropout = nn.Dropout(0.1)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        y = self.norm1(x)
+        x = x + self.dropout(self.self_attn(y, y, y, mask))
+        return x + self.dropout(self.feed_forward(self.norm2(x)))
+
+
+def _run_lstm(lstm: nn.LSTM, x: Tensor, lengths: Tensor | None) -> Tensor:
+    """Output of the LSTM; with lengths (batch,), padding does not reach valid frames of its backward direction."""
+    if lengths is None or bool((lengths == x.size(1)).all()):
+        return lstm(x)[0]
+    # An empty utterance takes one (masked) step, because torch packs none of length 0.
+    packed = nn.utils.rnn.pack_padded_sequence(x, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
+    return nn.utils.rnn.pad_packed_sequence(lstm(packed)[0], batch_first=True, total_length=x.size(1))[0]

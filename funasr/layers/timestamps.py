@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 FIRE = 0.9999  # an integrator at or above this has fired
 SHIFT_FRAMES = -1.5  # the predictor fires this much late
@@ -53,6 +55,12 @@ def cif_timestamps(
     limit = float(frames) if duration_ms is None else min(float(frames), duration_ms / frame_ms)
     spans = torch.stack([starts, ends], dim=1).clamp(0.0, limit) * seconds_per_frame + offset_ms / 1000.0
     return (spans * 1000.0).long().tolist()
+
+
+def frames_per_output(encoder: nn.Module) -> int:
+    """How many feature frames each output frame of the encoder stands for: the strides of its sub-sampling."""
+    stages = getattr(getattr(encoder, "embed", None), "stages", ())
+    return math.prod(stage.stride for stage in stages)
 
 
 def _evenly_scaled_fires(alphas: Tensor, count: int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,17 @@ class FunASRModel(nn.Module):
     `vocab_size`, then its own options (`model_conf`).  `funasr.models.build` finds out from the signature which parts
     the model wants and builds them.
     """
+
+    own_options: ClassVar[frozenset[str]] = frozenset()
+    """Constructor arguments that `model_conf` gives although the builder has a part of that name."""
+
+    training_only_options: ClassVar[frozenset[str]] = frozenset()
+    """Keys of official `model_conf` that matter to a training this package does not offer; dropped without a word."""
+
+    @classmethod
+    def adapt_weights(cls, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Names in a weight file as this class has them."""
+        return dict(weights)
 
     @classmethod
     def unused_parts(cls, model_conf: Mapping[str, Any]) -> tuple[str, ...]:

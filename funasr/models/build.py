@@ -56,6 +56,7 @@ class Part:
     name: str
     given: Callable[[Sizes], dict[str, Any]]
     class_name: str | None = None  # fixed class, for a part that is not a choice
+    table: str | None = None  # where its class is looked up, if not in the table of its own name
 
 
 PARTS = (
@@ -63,9 +64,20 @@ PARTS = (
     Part("normalize", lambda sizes: {}),
     Part("encoder", lambda sizes: {"input_size": sizes.input_size}),
     Part("decoder", lambda s: {"vocab_size": s.vocab_size, "encoder_output_size": s.encoder_output_size}),
+    Part(
+        "seaco_decoder",
+        lambda s: {"vocab_size": s.vocab_size, "encoder_output_size": s.encoder_output_size},
+        table="decoder",
+    ),
     Part("predictor", lambda sizes: {"idim": sizes.encoder_output_size}),
     Part("ctc", lambda s: {"odim": s.vocab_size, "encoder_output_size": s.encoder_output_size}, class_name="CTC"),
 )
+
+WITHOUT_EFFECT = frozenset(
+    {"pos_enc_class", "selfattention_layer_type", "positional_dropout_rate", "positionwise_layer_type", "tail_mask"}
+    | {"use_1st_decoder_loss", "concat_after", "padding_idx", "filter_length_min", "filter_length_max"}
+)
+"""Keys of official configurations that change nothing in inference where a class does not take them: no warning."""
 
 SET_BY_BUILDER = frozenset({part.name for part in PARTS} | {"vocab_size", "input_size"})
 """Constructor arguments of a model that `model_conf` cannot give."""
@@ -142,7 +154,7 @@ def build_model(
     unused = cls.unused_parts(model_conf)
     sizes = Sizes(input_size or 0, vocab_size or 0)
     for part in PARTS:
-        if part.name in accepted:
+        if part.name in accepted and part.name not in cls.own_options:
             given[part.name] = None if part.name in unused else _build_part(part, config, sizes, strict)
             if part.name == "encoder" and given["encoder"] is not None:
                 sizes = Sizes(sizes.input_size, sizes.vocab_size, given["encoder"].output_size())
@@ -162,12 +174,12 @@ def _build_part(part: Part, config: Config, sizes: Sizes, strict: bool) -> nn.Mo
         return CTC(**{**part.given(sizes), **conf})
     if not config.get(part.name):
         return None
-    return _construct(part.name, config, part.given(sizes), strict)
+    return _construct(part.name, config, part.given(sizes), strict, part.table)
 
 
-def _construct(name: str, config: Config, given: dict[str, Any], strict: bool) -> Any:
+def _construct(name: str, config: Config, given: dict[str, Any], strict: bool, table: str | None = None) -> Any:
     """Component `name` of the configuration, made with its checked `_conf` over what the builder gives."""
-    cls = getattr(tables, f"{name}_classes")[config[name]]
+    cls = getattr(tables, f"{table or name}_classes")[config[name]]
     conf = _checked_conf(cls, name, config.get(f"{name}_conf") or {}, strict)
     accepted = inspect.signature(cls).parameters
     return cls(**{**{key: value for key, value in given.items() if key in accepted}, **conf})
@@ -175,13 +187,16 @@ def _construct(name: str, config: Config, given: dict[str, Any], strict: bool) -
 
 def _checked_conf(cls: type, name: str, conf: Config, strict: bool) -> dict[str, Any]:
     """`conf` without keys the class does not take: refused when strict, else dropped with a warning."""
-    clash = SET_BY_BUILDER & set(conf) if name == "model" else set()
+    own: frozenset[str] = getattr(cls, "own_options", frozenset())
+    clash = SET_BY_BUILDER & set(conf) - own if name == "model" else set()
     if clash:
         raise ConfigError(f"{name}_conf: '{', '.join(sorted(clash))}' is set by the builder and cannot be given")
     if strict:
         check_keywords(cls, conf, f"{name}_conf")
         return dict(conf)
     for key, near in unknown_keywords(cls, conf).items():
+        if key in WITHOUT_EFFECT or key in getattr(cls, "training_only_options", ()):
+            continue
         hint = f" (nearest: {near[0]})" if near else ""
         logger.warning("%s_conf.%s is not an option of %s and is left out%s", name, key, cls.__name__, hint)
     return {key: value for key, value in conf.items() if key in inspect.signature(cls).parameters}

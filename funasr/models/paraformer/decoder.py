@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from funasr.layers.decoder_layer import DecoderLayer
 from funasr.layers.embedding import PositionalEncoding
 from funasr.layers.layer_norm import LayerNorm
 from funasr.layers.mask import length_mask
-from funasr.layers.sanm import SANMDecoderStack
+from funasr.layers.sanm import CrossAttention, SANMDecoderLayer, SANMDecoderStack
 from funasr.register import tables
 
 
@@ -123,3 +124,107 @@ class _PositionedEmbedding(nn.Sequential):
 
     def forward(self, ids: Tensor) -> Tensor:
         return self[1](self[0](ids))[0]
+
+
+@tables.register("decoder_classes", "ContextualParaformerDecoder", aliases=("contextual_paraformer_decoder",))
+class ContextualParaformerDecoder(SANMDecoderStack):
+    """ParaformerSANMDecoder whose last block with cross attention also attends to hotwords.
+
+    Args:
+        att_layer_num: blocks with cross attention, `last_decoder` among them; `num_blocks` - `att_layer_num` more (if
+            positive) have none.
+
+    The other arguments are those of ParaformerSANMDecoder.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        encoder_output_size: int,
+        attention_heads: int = 4,
+        linear_units: int = 2048,
+        num_blocks: int = 6,
+        dropout_rate: float = 0.1,
+        self_attention_dropout_rate: float = 0.0,
+        src_attention_dropout_rate: float = 0.0,
+        att_layer_num: int = 6,
+        kernel_size: int = 21,
+        sanm_shfit: int | None = 0,
+    ) -> None:
+        dim, shift = encoder_output_size, (kernel_size - 1) // 2 if sanm_shfit is None else sanm_shfit
+        dropouts = (dropout_rate, self_attention_dropout_rate, src_attention_dropout_rate)
+        super().__init__(
+            dim=dim,
+            memory_dim=dim,
+            heads=attention_heads,
+            hidden=linear_units,
+            kernel_size=kernel_size,
+            cross_blocks=att_layer_num - 1,
+            cross_shift=shift,
+            memory_blocks=num_blocks - att_layer_num,
+            memory_shift=0,
+            dropout=dropout_rate,
+            self_attention_dropout=self_attention_dropout_rate,
+            src_attention_dropout=src_attention_dropout_rate,
+        )
+        self.embed: nn.Module | None = nn.Sequential(nn.Embedding(vocab_size, dim))
+        self.last_decoder = _SplitDecoderLayer(dim, attention_heads, linear_units, kernel_size, shift, dim, *dropouts)
+        self.bias_decoder = _HotwordAttention(dim, attention_heads, src_attention_dropout_rate)
+        self.bias_output = nn.Conv1d(2 * dim, dim, 1, bias=False)
+        self.dropout = nn.Dropout(dropout_rate)
+        self.output_layer = nn.Linear(dim, vocab_size)
+
+    def forward(
+        self,
+        hs_pad: Tensor,
+        hlens: Tensor,
+        ys_in_pad: Tensor,
+        ys_in_lens: Tensor,
+        contextual_info: Tensor,
+        clas_scale: float = 1.0,
+    ) -> tuple[Tensor, Tensor]:
+        """Token scores.
+
+        Args:
+            hs_pad: encoder output (batch, frames, dim); hlens: (batch,).
+            ys_in_pad: acoustic embeddings (batch, tokens, dim); ys_in_lens: (batch,).
+            contextual_info: hotword vectors (hotwords, dim), the same for the whole batch.
+            clas_scale: factor of what the hotwords contribute.
+
+        Returns:
+            logits (batch, tokens, vocab_size), ys_in_lens.
+        """
+        x, mask = ys_in_pad, length_mask(ys_in_lens, ys_in_pad.size(1))
+        memory_mask = length_mask(hlens, hs_pad.size(1))[:, None]
+        for block in self.decoders:
+            x = block(x, mask, hs_pad, memory_mask)
+        x, heard = self.last_decoder.split(x, mask, hs_pad, memory_mask)
+        biased = self.dropout(self.bias_decoder(x, contextual_info)) * clas_scale
+        joined = torch.cat([heard, biased], dim=-1).transpose(1, 2)
+        x = x + self.dropout(self.bias_output(joined).transpose(1, 2))
+        for block in getattr(self, "decoders2", ()):
+            x = block(x, mask, hs_pad, memory_mask)
+        return self.output_layer(self.after_norm(self.decoders3[0](x))), ys_in_lens
+
+
+class _SplitDecoderLayer(SANMDecoderLayer):
+    """A decoder block that does not add up what it has and what it hears."""
+
+    def split(self, x: Tensor, mask: Tensor, memory: Tensor, memory_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The block before cross attention and the output of cross attention, (batch, tokens, dim) each."""
+        assert self.src_attn is not None
+        x = x + self.dropout(self.self_attn(self.norm2(self.feed_forward(self.norm1(x))), mask))
+        return x, self.src_attn(self.norm3(x), *self.src_attn.keys_values(memory), memory_mask)
+
+
+class _HotwordAttention(nn.Module):
+    """Attention of tokens (batch, tokens, dim) to hotword vectors (hotwords, dim) -> (batch, tokens, dim)."""
+
+    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.norm3 = LayerNorm(dim)
+        self.src_attn = CrossAttention(heads, dim, dim, dropout)
+
+    def forward(self, x: Tensor, hotwords: Tensor) -> Tensor:
+        keys, values = (part.expand(x.size(0), -1, -1, -1) for part in self.src_attn.keys_values(hotwords[None]))
+        return self.src_attn(self.norm3(x), keys, values, None)

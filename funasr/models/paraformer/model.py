@@ -6,11 +6,9 @@ Gao et al., "Paraformer: Fast and Accurate Parallel Transformer for Non-autoregr
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,41 +16,22 @@ from torch.nn import functional as F
 
 from funasr.decode.hypothesis import Hypothesis
 from funasr.decode.paraformer_beam import paraformer_beam_search
-from funasr.layers.cif import cif_length_loss
+from funasr.layers.cif import CifOutput, cif_length_loss
 from funasr.layers.ctc import CTC
 from funasr.layers.label_smoothing import LabelSmoothingLoss
 from funasr.layers.mask import length_mask
 from funasr.layers.text_targets import add_sos_eos, token_accuracy
-from funasr.layers.timestamps import cif_timestamps
-from funasr.models.abs_model import FunASRModel, Result, Stats, prepare_features
+from funasr.layers.timestamps import cif_timestamps, frames_per_output
+from funasr.models.abs_model import FunASRModel, Result, Stats
+from funasr.models.paraformer.recognition import Inputs, Recognition, SearchOptions, greedy_search, read_inputs
 from funasr.models.paraformer.timing import add_timestamps
 from funasr.models.results import make_result
 from funasr.register import tables
 from funasr.utils.errors import ConfigError
 
-LFR_FRAME_MS = 60.0  # of released models: 10 ms frames, every sixth
-
-
-@dataclass(frozen=True)
-class Recognition:
-    """What the network says of a batch, before any search.
-
-    encoder_out: (batch, frames, dim), zero beyond encoder_lengths (batch,).
-    logits: (batch, tokens, vocab); token_lengths: (batch,) rows of each utterance.
-    alphas, peaks: (batch, frames + 1) curves of the predictor, see funasr.layers.cif.
-    """
-
-    encoder_out: Tensor
-    encoder_lengths: Tensor
-    logits: Tensor
-    token_lengths: Tensor
-    alphas: Tensor
-    peaks: Tensor
-
-    @property
-    def log_probs(self) -> Tensor:
-        """(batch, tokens, vocab) log-probabilities, float32."""
-        return F.log_softmax(self.logits.float(), dim=-1)
+Scorer = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""Encoder output (batch, frames, dim) and its lengths, acoustic embeddings (batch, tokens, dim) and their lengths to
+token scores (batch, tokens, vocab)."""
 
 
 @tables.register("model_classes", "Paraformer", aliases=("paraformer",))
@@ -71,6 +50,8 @@ class Paraformer(FunASRModel):
         share_embedding: take the token embeddings from the output layer.
         ignore_id, blank_id, sos, eos: reserved ids; CTC takes 0 for blank.
     """
+
+    predictor_type: ClassVar[type[nn.Module]] = nn.Module
 
     def __init__(
         self,
@@ -95,11 +76,14 @@ class Paraformer(FunASRModel):
     ) -> None:
         super().__init__()
         _check_options(ctc_weight, predictor_bias, sampling_ratio, decoder, predictor, ctc)
+        if not isinstance(predictor, self.predictor_type):
+            kind = type(predictor).__name__
+            raise ConfigError(f"{type(self).__name__} needs `predictor: {self.predictor_type.__name__}`, not {kind}")
         self.specaug = specaug
         self.normalize = normalize
         self.encoder = encoder
         self.decoder: Any = decoder
-        self.predictor = predictor
+        self.predictor: Any = predictor
         self.ctc = ctc
         self.ctc_weight = ctc_weight
         self.length_normalized_loss = length_normalized_loss
@@ -124,33 +108,63 @@ class Paraformer(FunASRModel):
         self, speech: Tensor, speech_lengths: Tensor, text: Tensor, text_lengths: Tensor, **kwargs: Any
     ) -> tuple[Tensor, Stats, Tensor]:
         """Training loss; see FunASRModel.  Stats: loss, loss_att, loss_pre, acc (of the first pass), loss_ctc."""
+        return self._loss(speech, speech_lengths, text, text_lengths, self._scores)
+
+    def _loss(
+        self, speech: Tensor, speech_lengths: Tensor, text: Tensor, text_lengths: Tensor, scorer: Scorer
+    ) -> tuple[Tensor, Stats, Tensor]:
         text = text[:, : int(text_lengths.max())]
         memory, lengths = self.encode(speech, speech_lengths)
-        labels, label_lengths = text, text_lengths
-        if self.predictor_bias:
-            labels = add_sos_eos(text, text_lengths, self.sos, self.eos, self.ignore_id)[1]
-            label_lengths = text_lengths + 1
-        cif = self.predictor(memory, label_lengths, length_mask(lengths, memory.size(1)))
-        embeds, first_pass = cif.embeds, None
-        if self.sampling_ratio > 0.0:
-            first_pass = self._first_pass(memory, lengths, embeds, label_lengths)
-            embeds = self.glance(embeds, labels, label_lengths, first_pass.argmax(dim=-1))
-        logits, _ = self.decoder(memory, lengths, embeds, label_lengths)
-        loss_att = self.attention_loss(logits, labels)
-        loss_pre = cif_length_loss(cif.token_num, label_lengths, self.length_normalized_loss)
-        loss = (1.0 - self.ctc_weight) * loss_att + self.predictor_weight * loss_pre
-        stats: Stats = {
-            "loss_att": loss_att.detach(),
-            "acc": token_accuracy(logits if first_pass is None else first_pass, labels, self.ignore_id),
-            "loss_pre": loss_pre.detach(),
-        }
+        labels, label_lengths = self._targets(text, text_lengths)
+        mask = length_mask(lengths, memory.size(1))
+        cif = self.predictor(memory, label_lengths, mask)
+        loss_att, acc = self._attention_loss(memory, lengths, cif.embeds, labels, label_lengths, scorer)
+        loss_length, length_stats = self._length_loss(cif, label_lengths, memory, mask)
+        loss = (1.0 - self.ctc_weight) * loss_att + self.predictor_weight * loss_length
+        stats: Stats = {"loss_att": loss_att.detach(), "acc": acc, **length_stats}
         if self.ctc is not None:
             loss_ctc = self.ctc(memory, lengths, text, text_lengths)
             loss = loss + self.ctc_weight * loss_ctc
             stats["loss_ctc"] = loss_ctc.detach()
         stats["loss"] = loss.detach()
-        weight = label_lengths.sum() if self.length_normalized_loss else text_lengths.new_tensor(text.size(0))
-        return loss, stats, weight
+        return loss, stats, self._weight(label_lengths)
+
+    def _targets(self, text: Tensor, text_lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Labels of the decoder, padded with `ignore_id`, and their lengths: with </s> if the predictor counts it."""
+        if not self.predictor_bias:
+            return text, text_lengths
+        return add_sos_eos(text, text_lengths, self.sos, self.eos, self.ignore_id)[1], text_lengths + 1
+
+    def _weight(self, label_lengths: Tensor) -> Tensor:
+        """Over how many units the loss was averaged."""
+        return label_lengths.sum() if self.length_normalized_loss else label_lengths.new_tensor(len(label_lengths))
+
+    def _attention_loss(
+        self,
+        memory: Tensor,
+        lengths: Tensor,
+        embeds: Tensor,
+        labels: Tensor,
+        label_lengths: Tensor,
+        scorer: Scorer,
+    ) -> tuple[Tensor, Tensor]:
+        """Loss of the decoder, after glancing, and its accuracy before."""
+        first_pass = None
+        if self.sampling_ratio > 0.0:
+            first_pass = self._first_pass(memory, lengths, embeds, label_lengths, scorer)
+            embeds = self.glance(embeds, labels, label_lengths, first_pass.argmax(dim=-1))
+        logits = scorer(memory, lengths, embeds, label_lengths)
+        acc = token_accuracy(logits if first_pass is None else first_pass, labels, self.ignore_id)
+        return self.attention_loss(logits, labels), acc
+
+    def _length_loss(self, cif: CifOutput, label_lengths: Tensor, memory: Tensor, mask: Tensor) -> tuple[Tensor, Stats]:
+        """What `predictor_weight` weighs."""
+        loss_pre = cif_length_loss(cif.token_num, label_lengths, self.length_normalized_loss)
+        return loss_pre, {"loss_pre": loss_pre.detach()}
+
+    def _scores(self, memory: Tensor, lengths: Tensor, embeds: Tensor, token_lengths: Tensor) -> Tensor:
+        """The decoder as a Scorer."""
+        return self.decoder(memory, lengths, embeds, token_lengths)[0]
 
     def encode(self, speech: Tensor, speech_lengths: Tensor, isolate: bool = False) -> tuple[Tensor, Tensor]:
         """Features (batch, frames, dim) to encoder output (batch, frames', width) and its lengths (batch,)."""
@@ -162,8 +176,10 @@ class Paraformer(FunASRModel):
         return memory, lengths
 
     @torch.no_grad()
-    def _first_pass(self, memory: Tensor, lengths: Tensor, embeds: Tensor, label_lengths: Tensor) -> Tensor:
-        logits, _ = self.decoder(memory, lengths, embeds, label_lengths)
+    def _first_pass(
+        self, memory: Tensor, lengths: Tensor, embeds: Tensor, label_lengths: Tensor, scorer: Scorer
+    ) -> Tensor:
+        logits = scorer(memory, lengths, embeds, label_lengths)
         # Autocast keeps the low-precision weights it made here, without gradient, and would use them in the next pass.
         torch.clear_autocast_cache()
         return logits
@@ -194,8 +210,12 @@ class Paraformer(FunASRModel):
             return F.embedding(labels, self.decoder.output_layer.weight)
         return self.decoder.embed(labels)
 
-    def recognise(self, speech: Tensor, speech_lengths: Tensor) -> Recognition:
-        """Token scores of features (batch, frames, dim), each utterance as if it were alone."""
+    def recognise(self, speech: Tensor, speech_lengths: Tensor, scorer: Scorer | None = None) -> Recognition:
+        """Token scores of features (batch, frames, dim), each utterance as if it were alone.
+
+        Args:
+            scorer: what scores the tokens instead of the decoder alone.
+        """
         memory, lengths = self.encode(speech, speech_lengths, isolate=True)
         mask = length_mask(lengths, memory.size(1))
         memory = memory.masked_fill(~mask[..., None], 0.0)
@@ -204,7 +224,7 @@ class Paraformer(FunASRModel):
         token_lengths = cif.token_num.round().long().masked_fill(lengths == 0, 0)
         rows = int(token_lengths.max()) if token_lengths.numel() else 0
         if rows:
-            logits, _ = self.decoder(memory, lengths, cif.embeds[:, :rows], token_lengths)
+            logits = (scorer or self._scores)(memory, lengths, cif.embeds[:, :rows], token_lengths)
         else:
             logits = memory.new_zeros(memory.size(0), 0, 1)
         return Recognition(memory, lengths, logits, token_lengths, cif.alphas, cif.peaks)
@@ -246,38 +266,47 @@ class Paraformer(FunASRModel):
         """
         if len(data_in) == 0:
             return [], {}
-        if decoding_ctc_weight > 0.0 and self.ctc is None:
+        search = self._checked(SearchOptions(decoding_ctc_weight, beam_size, nbest, penalty))
+        inputs = read_inputs(data_in, data_lengths, key, frontend, data_type, next(self.parameters()))
+        output = self.recognise(inputs.feats, inputs.lengths)
+        offset = begin_time if output_timestamp or pred_timestamp else None
+        return self._results(inputs, output, tokenizer, search, offset, with_scores)
+
+    def _checked(self, search: SearchOptions) -> SearchOptions:
+        if search.ctc_weight > 0.0 and self.ctc is None:
             raise ConfigError("decoding_ctc_weight needs a CTC head, and this model has none; leave the option out")
-        started = time.perf_counter()
-        with_frontend = frontend is not None and data_type != "fbank"
-        feats, feats_lengths = prepare_features(data_in, data_lengths, frontend if with_frontend else None, self.device)
-        feats = feats.to(next(self.parameters()).dtype)
-        extracted = time.perf_counter()
-        keys = list(key) if key is not None else [f"utt_{i}" for i in range(feats.size(0))]
-        output = self.recognise(feats, feats_lengths)
-        if decoding_ctc_weight > 0.0:
-            hypotheses = self._beam_search(output, decoding_ctc_weight, beam_size, nbest, penalty)
+        return search
+
+    def _results(
+        self,
+        inputs: Inputs,
+        output: Recognition,
+        tokenizer: Any,
+        search: SearchOptions,
+        begin_time: float | None,
+        with_scores: bool,
+    ) -> tuple[list[Result], dict[str, Any]]:
+        """Search and text; with times if `begin_time` (ms) is given."""
+        if search.ctc_weight > 0.0:
+            hypotheses = self._beam_search(output, search)
         else:
-            hypotheses = _greedy(output, with_scores)
+            hypotheses = greedy_search(output, with_scores)
         results = [
             (row, make_result(name, best.ids, tokenizer, (self.blank_id, self.sos, self.eos), best.score))
-            for row, (name, found) in enumerate(zip(keys, hypotheses))
+            for row, (name, found) in enumerate(zip(inputs.keys, hypotheses))
             for best in found
         ]
-        if output_timestamp or pred_timestamp:
-            durations = None
-            if with_frontend:
-                samples = [len(x) for x in data_in] if data_lengths is None else [int(n) for n in data_lengths]
-                durations = [1000.0 * count / frontend.fs for count in samples]
-            spans = self._token_times(output, results, self.frame_ms(frontend), begin_time, durations)
+        if begin_time is not None:
+            spans = self._token_times(inputs, output, results, begin_time)
             results = [(row, add_timestamps(found, times, tokenizer)) for (row, found), times in zip(results, spans)]
-        meta = {"extract_feat": extracted - started, "decode": time.perf_counter() - extracted}
+        meta = {
+            "extract_feat": inputs.extracted - inputs.started,
+            "decode": time.perf_counter() - inputs.extracted,
+        }
         hidden = () if with_scores else ("token", "score", "token_int") if tokenizer is not None else ("score",)
         return [{k: v for k, v in found.items() if k not in hidden} for _, found in results], meta
 
-    def _beam_search(
-        self, output: Recognition, ctc_weight: float, beam_size: int, nbest: int, penalty: float
-    ) -> list[list[Hypothesis]]:
+    def _beam_search(self, output: Recognition, search: SearchOptions) -> list[list[Hypothesis]]:
         assert self.ctc is not None
         am_log_probs, ctc_log_probs = output.log_probs, self.ctc.log_softmax(output.encoder_out)
         found: list[list[Hypothesis]] = []
@@ -285,10 +314,10 @@ class Paraformer(FunASRModel):
             best = paraformer_beam_search(
                 am_log_probs[row, :tokens],
                 ctc_log_probs[row, :frames],
-                ctc_weight,
-                beam_size,
-                nbest,
-                penalty,
+                search.ctc_weight,
+                search.beam_size,
+                search.nbest,
+                search.penalty,
                 self.sos,
                 self.eos,
                 self.blank_id,
@@ -296,41 +325,27 @@ class Paraformer(FunASRModel):
             found.append(best)
         return found
 
-    def frame_ms(self, frontend: Any) -> float:
-        """Duration of one encoder frame; without a front end features are taken to come every 60 ms."""
-        feature_ms = LFR_FRAME_MS if frontend is None else float(frontend.frame_shift) * int(frontend.lfr_n)
-        stages = getattr(getattr(self.encoder, "embed", None), "stages", ())
-        return feature_ms * math.prod(stage.stride for stage in stages)
+    def _time_curves(self, output: Recognition) -> tuple[Tensor, Tensor, int, int]:
+        """Weights and integrator (batch, frames), their frames per encoder frame and how many follow the last one."""
+        tail = 1 if output.alphas.size(1) > output.encoder_out.size(1) else 0
+        return output.alphas, output.peaks, 1, tail
 
     def _token_times(
-        self,
-        output: Recognition,
-        results: Sequence[tuple[int, Result]],
-        frame_ms: float,
-        begin_time: float,
-        durations: Sequence[float] | None,
+        self, inputs: Inputs, output: Recognition, results: Sequence[tuple[int, Result]], begin_time: float
     ) -> list[list[list[int]]]:
         """[start_ms, end_ms] of each token of each (row of the batch, result)."""
-        alphas, peaks, lengths = output.alphas.cpu(), output.peaks.cpu(), output.encoder_lengths.tolist()
+        frame_ms = inputs.feature_ms * frames_per_output(self.encoder)
+        alphas, peaks, fineness, tail = self._time_curves(output)
+        alphas, peaks, lengths = alphas.cpu(), peaks.cpu(), output.encoder_lengths.tolist()
         spans = []
         for row, result in results:
             count = len(result["token"] if "token" in result else result["token_int"])
-            frames = lengths[row] + (1 if alphas.size(1) > output.encoder_out.size(1) else 0)  # the tail counts
-            duration = lengths[row] * frame_ms if durations is None else durations[row]
+            duration = lengths[row] * frame_ms if inputs.durations is None else inputs.durations[row]
+            end = lengths[row] * fineness + tail
             spans.append(
-                cif_timestamps(alphas[row, :frames], peaks[row, :frames], count, frame_ms, begin_time, duration)
+                cif_timestamps(alphas[row, :end], peaks[row, :end], count, frame_ms / fineness, begin_time, duration)
             )
         return spans
-
-
-def _greedy(output: Recognition, with_scores: bool) -> list[list[Hypothesis]]:
-    """The likeliest token everywhere; scores cost a soft-max over the vocabulary and are 0 unless asked for."""
-    best = output.log_probs.max(dim=-1) if with_scores else output.logits.max(dim=-1)
-    rows = zip(best.indices.tolist(), best.values.tolist(), output.token_lengths.tolist())
-    return [
-        [Hypothesis(tuple(ids[:count]), float(sum(values[:count])) if with_scores else 0.0, {})]
-        for ids, values, count in rows
-    ]
 
 
 def _check_options(

@@ -1,0 +1,166 @@
+"""Forced alignment: when each token of a known text was spoken, from the weights of a CIF predictor.
+
+Shi et al., "Achieving Timestamp Prediction While Recognizing with Non-Autoregressive End-to-End ASR Model", 2023.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from funasr.layers.cif import CifPredictorV3, cif_length_loss
+from funasr.layers.mask import length_mask
+from funasr.layers.timestamps import cif_timestamps, frames_per_output
+from funasr.models.abs_model import FunASRModel, Result, Stats, prepare_features
+from funasr.register import tables
+from funasr.text.postprocess import SPECIAL_TOKENS, sentence_postprocess
+from funasr.tokenizers.char_tokenizer import CharTokenizer
+from funasr.utils.errors import ConfigError, DataError
+
+LFR_FRAME_MS = 60.0  # of released models: 10 ms frames, every sixth
+
+
+@tables.register("model_classes", "MonotonicAligner", aliases=("timestamp_prediction",))
+class MonotonicAligner(FunASRModel):
+    """Encoder and CifPredictorV3, without a decoder.
+
+    Args:
+        encoder, predictor, specaug, normalize: built parts.
+        predictor_bias: 1 if the predictor was trained to count a closing </s>, else 0.
+        length_normalized_loss: loss per token instead of per utterance.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        predictor: nn.Module,
+        specaug: nn.Module | None = None,
+        normalize: nn.Module | None = None,
+        predictor_bias: int = 0,
+        length_normalized_loss: bool = False,
+    ) -> None:
+        super().__init__()
+        if not isinstance(predictor, CifPredictorV3):
+            kind = type(predictor).__name__
+            raise ConfigError(f"MonotonicAligner needs `predictor: CifPredictorV3`, not {kind}")
+        if predictor_bias not in (0, 1):
+            raise ConfigError(f"model_conf: predictor_bias must be 0 or 1, not {predictor_bias}")
+        self.specaug = specaug
+        self.normalize = normalize
+        self.encoder = encoder
+        self.predictor = predictor
+        self.predictor_bias = predictor_bias
+        self.length_normalized_loss = length_normalized_loss
+
+    def forward(
+        self, speech: Tensor, speech_lengths: Tensor, text: Tensor, text_lengths: Tensor, **kwargs: Any
+    ) -> tuple[Tensor, Stats, Tensor]:
+        """Training loss, the length loss of the second branch; see FunASRModel.  Stats: loss, loss_pre."""
+        memory, lengths = self.encode(speech, speech_lengths)
+        token_num = self.predictor.upsampled_weights(memory, length_mask(lengths, memory.size(1)), isolate=False).sum(
+            dim=1
+        )
+        label_lengths = text_lengths + self.predictor_bias
+        loss = cif_length_loss(token_num, label_lengths, self.length_normalized_loss)
+        weight = label_lengths.sum() if self.length_normalized_loss else label_lengths.new_tensor(len(label_lengths))
+        return loss, {"loss_pre": loss.detach(), "loss": loss.detach()}, weight
+
+    def encode(self, speech: Tensor, speech_lengths: Tensor, isolate: bool = False) -> tuple[Tensor, Tensor]:
+        """Features (batch, frames, dim) to encoder output (batch, frames', width) and its lengths (batch,)."""
+        if self.specaug is not None and self.training:
+            speech, speech_lengths = self.specaug(speech, speech_lengths)
+        if self.normalize is not None:
+            speech, speech_lengths = self.normalize(speech, speech_lengths)
+        memory, lengths, _ = self.encoder(speech, speech_lengths, isolate=isolate)
+        return memory, lengths
+
+    def align(
+        self, speech: Tensor, speech_lengths: Tensor, token_counts: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Curves to read times from, each utterance as if it were alone.
+
+        Args:
+            speech: features (batch, frames, dim); speech_lengths: (batch,).
+            token_counts: tokens of each utterance, without </s> (batch,).
+
+        Returns:
+            encoder output (batch, frames, width), its lengths (batch,), alphas and peaks (batch, frames *
+            upsample_times); see funasr.layers.timestamps.cif_timestamps.
+        """
+        memory, lengths = self.encode(speech, speech_lengths, isolate=True)
+        mask = length_mask(lengths, memory.size(1))
+        return memory, lengths, *self.predictor.timestamp_curves(memory, mask, token_counts + 1)
+
+    @torch.no_grad()
+    def inference(
+        self,
+        data_in: Sequence[Any] | Tensor,
+        data_lengths: Tensor | None = None,
+        key: Sequence[str] | None = None,
+        tokenizer: Any = None,
+        frontend: Any = None,
+        *,
+        text: Sequence[str] | None = None,
+        begin_time: float = 0.0,
+        **kwargs: Any,
+    ) -> tuple[list[Result], dict[str, Any]]:
+        """Align a batch; see FunASRModel.
+
+        Args:
+            data_in: pairs (waveform, text), or waveforms or features as of FunASRModel with their texts in `text`.
+            text: what is said in each, as the tokenizer reads it.
+            begin_time: where the audio begins in its recording, ms; added to the times.
+
+        Returns:
+            `key`, `text` (its units stand apart; unknown tokens are left out) and `timestamp`, [start_ms, end_ms] of
+            each unit.  With a tokenizer other than CharTokenizer `timestamp` has one entry per token.
+        """
+        if len(data_in) == 0:
+            return [], {}
+        if tokenizer is None:
+            raise ConfigError("MonotonicAligner needs a tokenizer; its model directory names none")
+        started = time.perf_counter()
+        audio, texts = _split_pairs(data_in) if text is None else (data_in, list(text))
+        if len(texts) != len(audio):
+            raise DataError(f"{len(audio)} recordings cannot be aligned with {len(texts)} texts")
+        tokens = [list(tokenizer.text2tokens(line)) if line.strip() else [] for line in texts]
+        feats, lengths = prepare_features(audio, data_lengths, frontend, self.device)
+        feats = feats.to(next(self.parameters()).dtype)
+        extracted = time.perf_counter()
+        counts = torch.tensor([len(row) for row in tokens], device=feats.device)
+        _, frames, alphas, peaks = self.align(feats, lengths, counts)
+        alphas, peaks = alphas.cpu(), peaks.cpu()
+        feature_ms = LFR_FRAME_MS if frontend is None else float(frontend.frame_shift) * int(frontend.lfr_n)
+        frame_ms = feature_ms * frames_per_output(self.encoder)
+        results = []
+        for row, (name, spoken) in enumerate(zip(key or [f"utt_{i}" for i in range(len(texts))], tokens)):
+            fine = int(frames[row]) * self.predictor.upsample_times
+            samples = len(audio[row]) if data_lengths is None else int(data_lengths[row])
+            duration = float(frames[row]) * frame_ms if frontend is None else 1000.0 * samples / frontend.fs
+            curves = (alphas[row, :fine], peaks[row, :fine])
+            spans = cif_timestamps(*curves, len(spoken), frame_ms / self.predictor.upsample_times, begin_time, duration)
+            results.append({"key": name, **_units(spoken, spans, tokenizer)})
+        return results, {"extract_feat": extracted - started, "decode": time.perf_counter() - extracted}
+
+
+def _split_pairs(data_in: Sequence[Any] | Tensor) -> tuple[list[Any], list[str]]:
+    """Waveforms and texts of (waveform, text) pairs."""
+    pairs = [
+        item for item in data_in if isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[1], str)
+    ]
+    if len(pairs) != len(data_in):
+        raise DataError("alignment needs audio and text: give pairs (audio, text)")
+    return [audio for audio, _ in pairs], [text for _, text in pairs]
+
+
+def _units(tokens: Sequence[str], spans: Sequence[Sequence[int]], tokenizer: Any) -> dict[str, Any]:
+    """Text of the tokens and the times of its units; unknown tokens take their times with them when they go."""
+    if not isinstance(tokenizer, CharTokenizer) or tokenizer.spaces_are_tokens:
+        return {"text": tokenizer.tokens2text(list(tokens)), "timestamp": [list(span) for span in spans]}
+    kept = [list(span) for token, span in zip(tokens, spans) if token not in SPECIAL_TOKENS]
+    text, times, _ = sentence_postprocess(tokens, kept)
+    return {"text": text, "timestamp": times}
