@@ -1,0 +1,211 @@
+"""Parts of CAM++: tensors are (batch, channels, frames) behind the 2-D convolutional head."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from funasr.layers.conv_norm import conv_norm
+from funasr.utils.errors import ConfigError
+
+HEAD_CHANNELS = 32
+SEGMENT_FRAMES = 100  # of the local context, 2 s
+
+
+def nonlinear(config_str: str, channels: int) -> nn.Sequential:
+    """Normalisation and activation named by "batchnorm-relu" and the like, as submodules of those names."""
+    parts: OrderedDict[str, nn.Module] = OrderedDict()
+    for name in config_str.split("-"):
+        if name == "relu":
+            parts["relu"] = nn.ReLU(inplace="batchnorm" in parts)  # the norm's output is nobody else's
+        elif name == "prelu":
+            parts["prelu"] = nn.PReLU(channels)
+        elif name in ("batchnorm", "batchnorm_"):
+            parts["batchnorm"] = nn.BatchNorm1d(channels, affine=name == "batchnorm")
+        else:
+            raise ConfigError(f"model_conf: config_str names '{name}'; known: batchnorm, batchnorm_, relu, prelu")
+    return nn.Sequential(parts)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions over (frequency, time) and a shortcut; the stride is in frequency only."""
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, stride=(stride, 1), padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.shortcut = nn.Sequential()
+        if stride != 1:
+            conv = nn.Conv2d(channels, channels, 1, stride=(stride, 1), bias=False)
+            self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, freq, frames) -> (batch, channels, ceil(freq / stride), frames)."""
+        residual = conv_norm(x, *self.shortcut) if len(self.shortcut) else x
+        out = F.relu_(conv_norm(x, self.conv1, self.bn1))
+        return F.relu_(conv_norm(out, self.conv2, self.bn2) + residual)
+
+
+class ConvHead(nn.Module):
+    """2-D residual convolutions that halve the frequency axis three times."""
+
+    def __init__(self, feat_dim: int) -> None:
+        super().__init__()
+        if feat_dim % 8:
+            raise ConfigError(f"model_conf: feat_dim must be a multiple of 8, not {feat_dim}")
+        channels = HEAD_CHANNELS
+        self.conv1 = nn.Conv2d(1, channels, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.layer1 = nn.Sequential(ResidualBlock(channels, 2), ResidualBlock(channels, 1))
+        self.layer2 = nn.Sequential(ResidualBlock(channels, 2), ResidualBlock(channels, 1))
+        self.conv2 = nn.Conv2d(channels, channels, 3, stride=(2, 1), padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self._output_size = channels * (feat_dim // 8)
+
+    def output_size(self) -> int:
+        """Channels of the output."""
+        return self._output_size
+
+    def forward(self, feats: Tensor) -> Tensor:
+        """(batch, frames, feat_dim) -> (batch, 32 * feat_dim / 8, frames)."""
+        x = feats.transpose(1, 2).unsqueeze(1)
+        out = F.relu_(conv_norm(x, self.conv1, self.bn1))
+        if not self.training:  # the layout in which CPU convolutions of 32 channels are fastest
+            out = out.contiguous(memory_format=torch.channels_last)
+        out = self.layer2(self.layer1(out))
+        return F.relu_(conv_norm(out, self.conv2, self.bn2)).flatten(1, 2)
+
+
+class Tdnn(nn.Module):
+    """The only step in time: kernel 5, stride 2; ceil(frames / 2) frames come out."""
+
+    def __init__(self, in_channels: int, out_channels: int, config_str: str) -> None:
+        super().__init__()
+        self.linear = nn.Conv1d(in_channels, out_channels, 5, stride=2, padding=2, bias=False)
+        self.nonlinear = nonlinear(config_str, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.nonlinear(self.linear(x))
+
+
+class ContextMask(nn.Module):
+    """A dilated convolution whose output is weighted, channel by channel, by the context.
+
+    The context is the mean over the utterance plus the mean over the segment of 100 frames, so the mask is the same
+    for all frames of a segment and is computed once for each.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, dilation: int) -> None:
+        super().__init__()
+        self.linear_local = nn.Conv1d(in_channels, out_channels, 3, padding=dilation, dilation=dilation, bias=False)
+        self.linear1 = nn.Conv1d(in_channels, in_channels // 2, 1)
+        self.linear2 = nn.Conv1d(in_channels // 2, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, in_channels, frames) -> (batch, out_channels, frames)."""
+        frames = x.size(2)
+        context = x.mean(dim=2, keepdim=True)
+        if frames > SEGMENT_FRAMES:  # the last mean is over the frames there are
+            context = context + F.avg_pool1d(x, SEGMENT_FRAMES, SEGMENT_FRAMES, ceil_mode=True)
+        else:
+            context = 2.0 * context
+        mask = torch.sigmoid(self.linear2(F.relu(self.linear1(context))))
+        if frames > SEGMENT_FRAMES:
+            mask = mask.repeat_interleave(SEGMENT_FRAMES, dim=2)[..., :frames]
+        return self.linear_local(x) * mask
+
+
+class DenseTdnnLayer(nn.Module):
+    """Bottleneck and context mask; gives the `growth_rate` channels that are added to its input."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        bottleneck: int,
+        dilation: int,
+        config_str: str,
+        memory_efficient: bool,
+    ) -> None:
+        super().__init__()
+        self.nonlinear1 = nonlinear(config_str, in_channels)
+        self.linear1 = nn.Conv1d(in_channels, bottleneck, 1, bias=False)
+        self.nonlinear2 = nonlinear(config_str, bottleneck)
+        self.cam_layer = ContextMask(bottleneck, out_channels, dilation)
+        self.memory_efficient = memory_efficient
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, in_channels, frames) -> (batch, out_channels, frames)."""
+        if self.training and self.memory_efficient and torch.is_grad_enabled():
+            squeezed = checkpoint(self._squeeze, x, use_reentrant=False)
+        else:
+            squeezed = self._squeeze(x)
+        return self.cam_layer(self.nonlinear2(squeezed))
+
+    def _squeeze(self, x: Tensor) -> Tensor:
+        return self.linear1(self.nonlinear1(x))
+
+
+class DenseBlock(nn.Module):
+    """Layers `tdnnd1`, `tdnnd2`, ...; each sees the block's input and the output of all layers before it."""
+
+    def __init__(
+        self,
+        layers: int,
+        in_channels: int,
+        growth_rate: int,
+        bottleneck: int,
+        dilation: int,
+        config_str: str,
+        memory_efficient: bool,
+    ) -> None:
+        super().__init__()
+        for i in range(layers):
+            layer = DenseTdnnLayer(
+                in_channels + i * growth_rate, growth_rate, bottleneck, dilation, config_str, memory_efficient
+            )
+            self.add_module(f"tdnnd{i + 1}", layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, in_channels, frames) -> (batch, in_channels + layers * growth_rate, frames)."""
+        for layer in self.children():
+            x = torch.cat((x, layer(x)), dim=1)
+        return x
+
+
+class Transit(nn.Module):
+    """Halves the channels between dense blocks."""
+
+    def __init__(self, in_channels: int, out_channels: int, config_str: str) -> None:
+        super().__init__()
+        self.nonlinear = nonlinear(config_str, in_channels)
+        self.linear = nn.Conv1d(in_channels, out_channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.nonlinear(x))
+
+
+class StatsPool(nn.Module):
+    """Mean and standard deviation over time: (batch, channels, frames) -> (batch, 2 * channels)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat((x.mean(dim=2), x.std(dim=2)), dim=1)
+
+
+class DenseLayer(nn.Module):
+    """Linear layer (its weight kept as a 1x1 convolution, as in released models) and a plain batch norm."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Conv1d(in_channels, out_channels, 1, bias=False)
+        self.nonlinear = nonlinear("batchnorm_", out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, in_channels) -> (batch, out_channels)."""
+        return self.nonlinear(self.linear(x.unsqueeze(2)).squeeze(2))
