@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+os.environ.setdefault("GOMP_SPINCOUNT", "100")  # idle threads sleep: the tests share two cores with what they start
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -27,6 +27,7 @@ class CTC(nn.Module):
         reduce: sum of the losses of the batch divided by its size; if False, one loss per utterance.
         ignore_nan_grad: an utterance whose labels do not fit its frames adds no loss and no gradient; they are
             counted in `ignored` and logged.
+        extra_linear: False where the encoder's output is the scores already (`ctc_lo` then changes nothing).
     """
 
     def __init__(
@@ -37,11 +38,12 @@ class CTC(nn.Module):
         ctc_type: str = "builtin",
         reduce: bool = True,
         ignore_nan_grad: bool = True,
+        extra_linear: bool = True,
     ) -> None:
         super().__init__()
         if ctc_type != "builtin":
             raise ConfigError(f"ctc_conf: ctc_type '{ctc_type}' is not available; use 'builtin' for the same loss")
-        self.ctc_lo = nn.Linear(encoder_output_size, odim)
+        self.ctc_lo: nn.Module = nn.Linear(encoder_output_size, odim) if extra_linear else nn.Identity()
         self.dropout = nn.Dropout(dropout_rate)
         self.reduce = reduce
         self.ignore_nan_grad = ignore_nan_grad

@@ -25,7 +25,7 @@ class FunASRModel(nn.Module):
     """Constructor arguments that `model_conf` gives although the builder has a part of that name."""
 
     training_only_options: ClassVar[frozenset[str]] = frozenset()
-    """Keys of official `model_conf` that matter to a training this package does not offer; dropped without a word."""
+    """Keys of official `model_conf` that change nothing here; dropped without a word."""
 
     @classmethod
     def adapt_weights(cls, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -3,4 +3,4 @@
 # All options: ../../common/task.sh --help
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
-exec "${here}/../../common/task.sh" --recipe_dir "${here}" --task asr --token_type word --score_cer false "$@"
+exec "${here}/../../common/task.sh" --recipe_dir "${here}" --task asr --nproc 2 --token_type word --score_cer false "$@"

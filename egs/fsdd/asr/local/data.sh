@@ -7,7 +7,7 @@ set -euo pipefail
 corpus_dir=
 datadir=data
 nj=2
-num_train=4000
+num_train=3000
 num_dev=200
 test_groupings=8
 url=https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/heads/master.zip

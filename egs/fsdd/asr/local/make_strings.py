@@ -139,7 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--corpus_dir", type=Path, required=True, help="tree with the clips")
     parser.add_argument("--output_dir", type=Path, default=Path("data"))
-    parser.add_argument("--num_train", type=int, default=4000, help="strings in train")
+    parser.add_argument("--num_train", type=int, default=3000, help="strings in train")
     parser.add_argument("--num_dev", type=int, default=200, help="strings in dev")
     parser.add_argument("--test_groupings", type=int, default=8, help="how often each test clip is used; once alone")
     parser.add_argument("--seed", type=int, default=0)

@@ -7,7 +7,7 @@
 set -euo pipefail
 datadir=data
 nj=2
-num_train=2600
+num_train=2200
 num_dev=160
 num_test=320
 fs=16000

@@ -5,7 +5,7 @@ A voice is an accent with a speaker variant; no variant is used in two sets, so 
 in training.  Every voice is synthesised in a process of its own: eSpeak keeps the state of its random flutter from
 one utterance to the next, and a fresh process is what makes two runs give the same bytes.
 
-    local/make_corpus.py --output_dir data --num_train 2600 --num_dev 160 --num_test 320
+    local/make_corpus.py --output_dir data --num_train 2200 --num_dev 160 --num_test 320
 """
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--output_dir", default="data", help="gets SET/{wav.scp,text,utt2spk,spk2utt} and wav/")
-    parser.add_argument("--num_train", type=int, default=2600, help="utterances in train")
+    parser.add_argument("--num_train", type=int, default=2200, help="utterances in train")
     parser.add_argument("--num_dev", type=int, default=160, help="utterances in dev")
     parser.add_argument("--num_test", type=int, default=320, help="utterances in test")
     parser.add_argument("--fs", type=int, default=16000, help="sample rate in Hz")

@@ -1,0 +1,100 @@
+"""Feed-forward sequential memory blocks: projection, depth-wise memory over time, affine layer and ReLU.
+
+Zhang et al., "Feedforward Sequential Memory Networks: A New Structure to Learn Long-term Dependency", 2015, in the
+compact form with a narrow projection.  The blocks of voice activity detection and keyword spotting.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from funasr.utils.errors import ConfigError
+
+
+class Projection(nn.Module):
+    """A linear layer under the name `linear`, as released models have it."""
+
+    def __init__(self, input_dim: int, output_dim: int, bias: bool = True) -> None:
+        super().__init__()
+        self.linear = nn.Linear(input_dim, output_dim, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., input_dim) -> (..., output_dim)."""
+        return self.linear(x)
+
+
+class SequentialMemory(nn.Module):
+    """Identity plus a weighted sum of past frames and, if `rorder` > 0, of coming ones, per channel.
+
+    Args:
+        dim: channels.
+        lorder, lstride: number of taps that look back (the first on the frame itself), and frames between them.
+        rorder, rstride: number of taps that look ahead (the first `rstride` frames on), and frames between them.
+    """
+
+    def __init__(self, dim: int, lorder: int, rorder: int = 0, lstride: int = 1, rstride: int = 1) -> None:
+        super().__init__()
+        if lorder < 1 or lstride < 1 or rorder < 0 or (rorder > 0 and rstride < 1):
+            raise ConfigError(
+                f"a memory needs lorder >= 1, lstride >= 1, rorder >= 0 and rstride >= 1 if rorder > 0, not "
+                f"lorder {lorder}, lstride {lstride}, rorder {rorder}, rstride {rstride}"
+            )
+        self.dim = dim
+        self.past_frames = (lorder - 1) * lstride
+        self.lstride, self.rstride, self.rorder = lstride, rstride, rorder
+        self.conv_left = nn.Conv2d(dim, dim, (lorder, 1), groups=dim, bias=False)
+        self.conv_right = nn.Conv2d(dim, dim, (rorder, 1), groups=dim, bias=False) if rorder else None
+
+    def forward(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Memory of x (batch, frames, dim).
+
+        Args:
+            past: (batch, dim, past_frames, 1) as the call before returned it; None: zeros.  Frames after the end of
+                x are zeros always.
+
+        Returns:
+            (batch, frames, dim) and the last frames for the next call, float32, shaped as `past`.
+        """
+        # Time on the last axis: torch has a fast CPU kernel for depth-wise 2-D convolutions of height 1.
+        # In float32, for its bfloat16 kernel takes seconds per call when there are few channels.
+        frames = x.float().transpose(1, 2).unsqueeze(2)
+        if past is None:
+            padded = F.pad(frames, (self.past_frames, 0))
+        else:
+            padded = torch.cat([past.float().transpose(2, 3), frames], dim=3)
+        memory = frames + self._convolve(padded, self.conv_left, self.lstride)
+        if self.conv_right is not None:
+            coming = F.pad(frames, (0, self.rorder * self.rstride))[..., self.rstride :]
+            memory = memory + self._convolve(coming, self.conv_right, self.rstride)
+        kept = padded[..., padded.size(3) - self.past_frames :].transpose(2, 3).clone()
+        return memory.squeeze(2).transpose(1, 2).to(x.dtype), kept
+
+    def _convolve(self, x: Tensor, conv: nn.Conv2d, stride: int) -> Tensor:
+        return F.conv2d(x, conv.weight.float().transpose(2, 3), dilation=(1, stride), groups=self.dim)
+
+
+class FSMNLayer(nn.Module):
+    """linear_dim -> projection -> memory -> linear_dim, ReLU; no residual around it."""
+
+    def __init__(
+        self, linear_dim: int, proj_dim: int, lorder: int, rorder: int = 0, lstride: int = 1, rstride: int = 1
+    ) -> None:
+        super().__init__()
+        self.linear = Projection(linear_dim, proj_dim, bias=False)
+        self.fsmn_block = SequentialMemory(proj_dim, lorder, rorder, lstride, rstride)
+        self.affine = Projection(proj_dim, linear_dim)
+
+    def forward(self, x: Tensor, past: Tensor | None = None, outside: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x (batch, frames, linear_dim) -> the same shape, and the memory's frames for the next call.
+
+        Args:
+            past: see SequentialMemory.
+            outside: bool (batch, frames), True where a frame is padding and must not be remembered.
+        """
+        projected = self.linear(x)
+        if outside is not None:
+            projected = projected.masked_fill(outside[..., None], 0.0)
+        memory, past = self.fsmn_block(projected, past)
+        return F.relu(self.affine(memory)), past
