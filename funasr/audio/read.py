@@ -1,4 +1,7 @@
-"""Reading audio: files, parts of files, bytes and file objects, all as float32 in [-1, 1]."""
+"""Reading audio: files, parts of files, bytes and file objects, all as float32 in [-1, 1].
+
+libsndfile decodes; what it does not know (m4a, video, ...) goes to PyAV if that is installed.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,15 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
+from funasr.audio.media import has_decoder, media_info, read_media
 from funasr.audio.resample import resample
 from funasr.utils.errors import DamagedUtteranceError
 
 RAW_FS = 16000  # of audio without a header
 SEGMENT_OVERSHOOT_S = 0.5  # segment ends are often rounded up past the end of the file; more is a mistake
 UNKNOWN_SIZE = 0x7FFFF000  # programs that write WAV into a pipe put a data size of about 2 or 4 GiB
-CONTAINERS = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"ID3", b"OggS", b"fLaC", b"FORM", b".snd", b"caff", b"\x1aE\xdf\xa3")
+CONTAINERS = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"ID3", b"OggS", b"fLaC", b"FORM", b".snd", b"caff", b"#!AMR")
+EBML, ASF = b"\x1aE\xdf\xa3", b"0&\xb2u\x8ef\xcf\x11"  # webm and mkv, wma
 
 Source = str | os.PathLike | bytes | BinaryIO
 
@@ -42,7 +47,7 @@ def read_audio(
     if isinstance(source, (str, os.PathLike)) and Path(source).suffix.lower() == ".pcm":
         source = _read_bytes(Path(source))
         wave, source_fs = _read_raw(source, fs or RAW_FS, name, start_s, end_s)
-    elif isinstance(source, bytes) and not _is_container(source):
+    elif isinstance(source, bytes) and not is_container(source):
         wave, source_fs = _read_raw(source, fs or RAW_FS, name, start_s, end_s)
     else:
         wave, source_fs = _decode(source, name, start_s, end_s)
@@ -64,11 +69,37 @@ def audio_info(path: str | os.PathLike, fs: int | None = None) -> tuple[int, int
     if path.suffix.lower() == ".pcm":
         _check_exists(path)
         return path.stat().st_size // 2, fs or RAW_FS
-    with _open(path, str(path)) as file:
-        return file.frames, file.samplerate
+    try:
+        with _open(path, str(path)) as file:
+            return file.frames, file.samplerate
+    except UnknownFormatError as error:
+        _require_decoder(error)
+        return media_info(path, str(path))
+
+
+class UnknownFormatError(DamagedUtteranceError):
+    """Audio that libsndfile does not know, or no audio at all."""
 
 
 def _decode(source: Source, name: str, start_s: float, end_s: float | None) -> tuple[np.ndarray, int]:
+    at = source.tell() if hasattr(source, "tell") else 0
+    try:
+        return _decode_sound(source, name, start_s, end_s)
+    except UnknownFormatError as error:
+        _require_decoder(error)
+    if hasattr(source, "seek"):
+        source.seek(at)
+    wave, begin, fs = read_media(source, name, start_s, end_s)
+    _span(begin + len(wave), fs, name, start_s, end_s)  # says so if the part is not there
+    return wave, fs
+
+
+def _require_decoder(error: UnknownFormatError) -> None:
+    if not has_decoder():
+        raise UnknownFormatError(f"{error}; for m4a, video and more: pip install 'funasr[media]'") from error
+
+
+def _decode_sound(source: Source, name: str, start_s: float, end_s: float | None) -> tuple[np.ndarray, int]:
     with _open(source, name) as file:
         fs = file.samplerate
         begin, end = _span(file.frames, fs, name, start_s, end_s)
@@ -96,7 +127,7 @@ def _open(source: Source, name: str) -> soundfile.SoundFile:
     try:
         file = soundfile.SoundFile(os.fspath(source) if isinstance(source, os.PathLike) else source)
     except (soundfile.LibsndfileError, TypeError) as error:
-        raise DamagedUtteranceError(f"{name}: is not audio that can be decoded: {error}") from error
+        raise UnknownFormatError(f"{name}: is not audio that can be decoded: {error}") from error
     if file.frames <= 0:
         file.close()
         raise DamagedUtteranceError(f"{name}: has no samples")
@@ -154,11 +185,11 @@ def _span(frames: int, fs: int, name: str, start_s: float, end_s: float | None) 
     return begin, min(end, frames)
 
 
-def _is_container(data: bytes) -> bool:
+def is_container(data: bytes) -> bool:
     """Whether bytes begin as an audio file does, rather than as raw samples."""
     if data[:4] == b"RIFF":
-        return data[8:12] == b"WAVE"
-    if data.startswith(CONTAINERS) or data[4:8] == b"ftyp":
+        return data[8:12] in (b"WAVE", b"AVI ")
+    if data.startswith((*CONTAINERS, EBML, ASF)) or data[4:8] == b"ftyp":
         return True
     return _mpeg_frame_size(data, 0) > 0 and _mpeg_frame_size(data, _mpeg_frame_size(data, 0)) > 0
 

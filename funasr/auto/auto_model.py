@@ -2,97 +2,270 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from funasr.auto.inputs import Source, list_sources, read_source
-from funasr.auto.model_dir import read_model_dir
+from funasr.auto.device import choose_device, choose_dtype, set_threads
+from funasr.auto.engine import Engine, build_engine, warn_unknown
+from funasr.auto.hub import find_model
+from funasr.auto.inputs import Source, iter_sources, pair_sources, read_source
+from funasr.auto.pipeline import Engines, Pipeline, Plan
+from funasr.auto.progress import Callback, Progress
+from funasr.auto.results import SPK_MODES, View
 from funasr.models.abs_model import Result
-from funasr.models.build import Recognizer, build
-from funasr.register import nearest_names
 from funasr.utils.errors import ConfigError, DamagedUtteranceError
-from funasr.utils.weights import load_into, load_weights
 
 logger = logging.getLogger(__name__)
 
+PLAN_OPTIONS = frozenset(option.name for option in fields(Plan)) - {"merge_thr"}
+VIEW_OPTIONS = frozenset(option.name for option in fields(View)) - {"spk_mode"}
+CALL_OPTIONS = frozenset({"batch_size", "fs", "disable_pbar", "progress_callback"})
+WITHOUT_EFFECT = frozenset(
+    {"disable_update", "check_latest", "disable_log", "log_level", "seed", "model_path", "punc_kwargs", "is_training"}
+)
+"""Keywords of FunASR 1.x scripts for what is never done here: looking for updates, setting up logging, seeding."""
+
 
 class AutoModel:
-    """A model directory, built and ready.
+    """A model directory, built and ready, or several as a pipeline.
 
-    Nothing changes after construction: options and results belong to the call, so threads may share one object.
+    Nothing changes after construction: options, caches and results belong to the call, so threads may share one
+    object.  An option given at construction is the default of every call; one in a call wins over it, and both win
+    over the `config.yaml` of the model.
 
     Args:
-        model: path of a model directory or of an experiment directory.
+        model: path of a model directory or of an experiment directory, alias ("paraformer-zh") or hub id.
         device: "cpu", "cuda", "cuda:1"; default: a GPU if there is one.
-        overrides: keys of the configuration to replace, e.g. `frontend_conf={"dither": 0.0}`.
+        vad_model: finds the speech; recordings may then be of any length.
+        punc_model: puts the marks in.
+        spk_model: tells the speakers apart.
+        vad_kwargs, punc_kwargs, spk_kwargs: settings of these models, as `options` are of the main one; in spk_kwargs
+            also `cb_kwargs={"merge_thr": 0.78}`, the cosine from which two speakers are one.
+        spk_mode: "punc_segment" (the default) gives a speaker to each clause, "vad_segment" to each speech segment.
+        dtype: number type of the main model, "float32", "bfloat16", "float16" or "auto": a 16-bit type where the
+            device has units for it and a probe gives the same text.  `bf16=True` and `fp16=True` are understood too.
+        threads: threads of torch in this process (also as `ncpu`); default: as they are.
+        hub: "ms" (ModelScope) or "hf" (Hugging Face).
+        model_revision, vad_model_revision, punc_model_revision, spk_model_revision: branch, tag or commit.
+        offline: never use the network.
+        trust_remote_code, remote_code: run the Python file of a model directory; see funasr.auto.remote_code.
+        options: keys of the configuration to replace (`frontend_conf={"dither": 0.0}`), options of the model's
+            constructor, and defaults of `generate`.
+
+    Raises:
+        ConfigError: no model of this name, a directory that is none, weights that do not fit.
     """
 
-    def __init__(self, model: str | Path, device: str | None = None, **overrides: Any) -> None:
-        directory = read_model_dir(model, overrides)
-        parts = build(directory.config, strict=False)
-        _load(parts, directory.weights)
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.model = parts.model.to(self.device).eval()
-        self.frontend = parts.frontend.to(self.device).eval() if parts.frontend is not None else None
-        self.tokenizer = parts.tokenizer
-        self._fs = int(getattr(self.frontend, "fs", 16000))
-        self.config = directory.config
-        parameters = inspect.signature(parts.model.inference).parameters.values()
-        self._options = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    model: Any
+    frontend: Any
+    tokenizer: Any
+    config: dict[str, Any]
+
+    def __init__(
+        self,
+        model: str | Path,
+        device: str | None = None,
+        *,
+        vad_model: str | Path | None = None,
+        punc_model: str | Path | None = None,
+        spk_model: str | Path | None = None,
+        vad_kwargs: Mapping[str, Any] | None = None,
+        punc_kwargs: Mapping[str, Any] | None = None,
+        spk_kwargs: Mapping[str, Any] | None = None,
+        spk_mode: str = "punc_segment",
+        dtype: str | torch.dtype | None = None,
+        bf16: bool = False,
+        fp16: bool = False,
+        threads: int | None = None,
+        ncpu: int | None = None,
+        ngpu: int | None = None,
+        hub: str = "ms",
+        model_revision: str | None = None,
+        vad_model_revision: str | None = None,
+        punc_model_revision: str | None = None,
+        spk_model_revision: str | None = None,
+        offline: bool = False,
+        trust_remote_code: bool = False,
+        remote_code: str | Path | None = None,
+        **options: Any,
+    ) -> None:
+        if spk_mode not in SPK_MODES:
+            raise ConfigError(f"spk_mode must be one of {', '.join(SPK_MODES)}, not '{spk_mode}'")
+        wrong = [name for name in options if name.endswith("_model")]
+        if wrong:
+            raise TypeError(f"AutoModel has no '{wrong[0]}'; sub-models are vad_model, punc_model and spk_model")
+        set_threads(threads if threads is not None else ncpu)
+        place = choose_device("cpu" if ngpu == 0 else device)
+        kind = "bfloat16" if bf16 else "float16" if fp16 else dtype
+
+        def engine(
+            name: str | Path, settings: Mapping[str, Any], revision: str | None, kind: Any, code: str | Path | None
+        ) -> tuple[Engine, dict[str, Any]]:
+            source = settings.get("hub", hub)
+            directory = find_model(name, source, settings.get("model_revision", revision), offline)
+            own = {key: value for key, value in settings.items() if key not in ("hub", "model_revision", "device")}
+            where = choose_device(settings["device"]) if "device" in settings else place
+            number_type = kind if kind == "auto" else choose_dtype(kind)
+            return build_engine(directory, where, own, number_type, code, trust_remote_code)
+
+        def sub(name: str | Path | None, settings: Mapping[str, Any] | None, revision: str | None) -> Engine | None:
+            if name is None:
+                return None
+            built, left = engine(name, settings or {}, revision, None, None)
+            _warn_left(left, built)
+            return built
+
+        own = {name: value for name, value in options.items() if name not in WITHOUT_EFFECT}
+        calls = {name: own.pop(name) for name in PLAN_OPTIONS | VIEW_OPTIONS | CALL_OPTIONS if name in own}
+        main, left = engine(model, own, model_revision, kind, remote_code)
+        backend = dict((spk_kwargs or {}).get("cb_kwargs") or {})
+        spk_settings = {name: value for name, value in (spk_kwargs or {}).items() if name != "cb_kwargs"}
+        self._engines = Engines(
+            main,
+            sub(vad_model, vad_kwargs, vad_model_revision),
+            sub(punc_model, punc_kwargs, punc_model_revision),
+            sub(spk_model, spk_settings, spk_model_revision),
+        )
+        # What the main model does not take may be meant for the others, e.g. max_end_silence_time.
+        self._shared = {name: value for name, value in left.items() if name in self._sub_options()}
+        _warn_left({name: value for name, value in left.items() if name not in self._shared}, main)
+        _warn_left({name: value for name, value in backend.items() if name != "merge_thr"}, main)
+        self._calls = {**calls, **{name: backend[name] for name in ("merge_thr",) if name in backend}}
+        self._spk_mode = "punc_segment" if spk_mode == "default" else spk_mode
+        self.device = main.device
+        self.model, self.frontend, self.tokenizer, self.config = main.model, main.frontend, main.tokenizer, main.config
+        self._built = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if getattr(self, "_built", False):
+            raise AttributeError(f"an AutoModel does not change; give '{name}' to the constructor or to generate")
+        super().__setattr__(name, value)
+
+    @property
+    def engines(self) -> Engines:
+        """The models: `asr`, `vad`, `punc`, `spk`."""
+        return self._engines
+
+    @property
+    def fs(self) -> int:
+        """Sample rate the main model works at, in Hz."""
+        return self._engines.asr.fs
 
     def generate(
         self,
         input: Any,
         key: str | Sequence[str] | None = None,
-        batch_size: int = 1,
+        batch_size: int | None = None,
         fs: int | None = None,
+        *,
+        data_type: str | Sequence[str] | None = None,
+        progress_callback: Callback | None = None,
+        disable_pbar: bool | None = None,
         **options: Any,
     ) -> list[Result]:
-        """Recognise audio.
+        """Recognise audio, or whatever the model does with its inputs.
 
         Args:
-            input: path, wav.scp or jsonl file, bytes, open file, numpy array, tensor, or a list of them.
+            input: path, wav.scp or jsonl file, bytes, open file, numpy array, tensor, or a list or iterator of them.
+                For a model that reads text: a text, a list of texts, or the path of a list file.
             key: name(s) for the results; default: the file name without its extension.
-            batch_size: utterances decoded together; the results do not depend on it.
+            batch_size: inputs decoded together if there is only the main model; the results do not depend on it.
             fs: sample rate of arrays in Hz (default: the model's).
-            options: decoding options of the model, e.g. `beam_size=5`, `output_timestamp=True`.
+            data_type: of `input`; ("sound", "text") for input=(audio, text), as aligners take it.
+            progress_callback: called with (inputs done, inputs in all, 0 if not known) now and then.
+            disable_pbar: no progress bar; without a terminal there is none anyway.
+            options: of the models, e.g. `beam_size=5`, `output_timestamp=True`, `hotword="..."`,
+                `max_end_silence_time=500`, and with a vad_model, punc_model or spk_model:
+                batch_size_s: audio recognised together in s, padding included (default 60 on a CPU, else 300); 0 for
+                one segment at a time.  The results do not depend on it.
+                batch_size_threshold_s: longer segments run alone (60).
+                merge_vad, merge_length_s: join speech segments to about this length (15).
+                sentence_timestamp: add `sentence_info`, the clauses with their times.
+                return_raw_text: add `raw_text`, the text without marks.
+                en_post_proc: ASCII marks in `sentence_info`.
+                return_spk_res: False: leave the speakers out.
+                preset_spk_num: how many speakers there are; else between min_spk_num (1) and max_spk_num (15).
+                return_spk_center: add `spk_embedding_center` (speakers, dim).
+                return_word_info: add `word_info`, for each word `text`, `start`, `end`, `punc`, `spk`, `score`.
 
         Returns:
-            One dict per input (`key`, `text`, ...).  An input of a list that cannot be read has `error` and empty
-            text; a single unreadable input raises DamagedUtteranceError.
+            One dict per input in order (`key`, `text`, ...; more than one with nbest > 1).  An input of a list that
+            cannot be read has `error` and empty text; a single unreadable input raises DamagedUtteranceError.
         """
+        batch_size = self._calls.get("batch_size", 1) if batch_size is None else batch_size
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-        options = self.known_options(options)
-        sources = list_sources(input, key)
-        alone = len(sources) == 1
-        results: list[Result] = []
-        for start in range(0, len(sources), batch_size):
-            results.extend(self._recognise(sources[start : start + batch_size], fs, alone, options))
-        return results
+        main = self._engines.asr
+        if isinstance(data_type, (list, tuple)):
+            sources: Iterable[Source] = (pairs := pair_sources(input, data_type, key))
+            total = len(pairs)
+        else:
+            sources, total = iter_sources(input, key, main.reads_text)
+            if data_type is not None:
+                options["data_type"] = data_type
+        fs = self._calls.get("fs") if fs is None else fs
+        callback = self._calls.get("progress_callback") if progress_callback is None else progress_callback
+        quiet = bool(self._calls.get("disable_pbar", False) if disable_pbar is None else disable_pbar)
+        options = {name: value for name, value in options.items() if name not in WITHOUT_EFFECT}
+        warn_unknown([name for name in options if name not in self._known()], sorted(self._known()), self._title)
+        with Progress(total, callback, quiet) as progress:
+            if self._is_pipeline and not main.reads_text:
+                return self._pipeline(options, fs, total == 1).run(sources, progress)
+            return list(self._direct(sources, batch_size, fs, total == 1, main.options(options), progress))
 
-    @torch.inference_mode()
+    def _pipeline(self, options: Mapping[str, Any], fs: int | None, alone: bool) -> Pipeline:
+        engines = self._engines
+        calls = {**self._calls, **options}
+        plan = Plan(**{name: calls[name] for name in PLAN_OPTIONS | {"merge_thr"} if name in calls})
+        view = View(**{name: calls[name] for name in VIEW_OPTIONS if name in calls}, spk_mode=self._spk_mode)
+        given = {**self._shared, **options}
+        asr = engines.asr.options(given)
+        if engines.spk is not None and "output_timestamp" in engines.asr.option_names:
+            asr = {"output_timestamp": True, **asr}  # words need times to have speakers
+        by_model = {"asr": asr}
+        for name, engine in (("vad", engines.vad), ("punc", engines.punc), ("spk", engines.spk)):
+            by_model[name] = {} if engine is None else engine.options(given)
+        return Pipeline(engines, plan, view, by_model, fs, alone)
+
+    def _direct(
+        self,
+        sources: Iterable[Source],
+        batch_size: int,
+        fs: int | None,
+        alone: bool,
+        options: dict[str, Any],
+        progress: Progress,
+    ) -> Iterator[Result]:
+        """Results of the main model alone, batch after batch."""
+        if options.get("cache") is not None:
+            batch_size = 1  # the inputs are pieces of one stream, in order
+        remaining = iter(sources)
+        while batch := list(islice(remaining, batch_size)):
+            yield from self._recognise(batch, fs, alone, options)
+            progress.advance(len(batch))
+
     def _recognise(
         self, sources: Sequence[Source], fs: int | None, alone: bool, options: dict[str, Any]
     ) -> list[Result]:
-        waves: dict[int, torch.Tensor] = {}
+        read: dict[int, Any] = {}
         failed: dict[int, str] = {}
         for position, source in enumerate(sources):
             try:
-                waves[position] = read_source(source, self.fs, fs)
+                read[position] = self._read(source, fs)
             except DamagedUtteranceError as error:
                 if alone:
                     raise
                 logger.error("%s is left out: %s", source.key, error)
                 failed[position] = str(error)
         # Positions as keys: two inputs may well have the same name.
-        keys = [str(position) for position in waves]
-        found = self.recognise_batch(list(waves.values()), None, keys, options) if waves else []
+        keys = [str(position) for position in read]
+        found = self.recognise_batch(list(read.values()), None, keys, options) if read else []
         by_position: dict[int, list[Result]] = {
             position: [{"key": sources[position].key, "text": "", "error": reason}]
             for position, reason in failed.items()
@@ -102,42 +275,45 @@ class AutoModel:
             by_position.setdefault(position, []).append({**result, "key": sources[position].key})
         return [result for position in sorted(by_position) for result in by_position[position]]
 
-    @property
-    def fs(self) -> int:
-        """Sample rate the model works at, in Hz."""
-        return self._fs
+    def _read(self, source: Source, fs: int | None) -> Any:
+        if self._engines.asr.reads_text:
+            return source.data
+        if isinstance(source.data, tuple):
+            audio, text = source.data
+            return read_source(Source(source.key, audio), self.fs, fs), text
+        return read_source(source, self.fs, fs)
 
     def recognise_batch(
         self, data: Any, lengths: torch.Tensor | None, keys: Sequence[str], options: Mapping[str, Any]
     ) -> list[Result]:
         """Results for a batch that is loaded already: waveforms, or features if the model has no front end."""
-        results, _ = self.model.inference(
-            data, lengths, key=list(keys), tokenizer=self.tokenizer, frontend=self.frontend, **options
-        )
-        return results
+        return self._engines.asr.infer(data, keys, options, lengths)
 
     def known_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The options that this model's `inference` takes; the others are named in a warning."""
-        for name in [name for name in options if name not in self._options]:
-            near = nearest_names(name, sorted(self._options))
-            hint = f"; did you mean {near[0]}?" if near else ""
-            logger.warning("%s has no option '%s'%s; it is left out", type(self.model).__name__, name, hint)
-        return {name: value for name, value in options.items() if name in self._options}
+        """The options that the main model's `inference` takes; the others are named in a warning."""
+        names = self._engines.asr.option_names
+        warn_unknown([name for name in options if name not in names], sorted(names), self._title)
+        return {name: value for name, value in options.items() if name in names}
+
+    @property
+    def _title(self) -> str:
+        return type(self.model).__name__
+
+    @property
+    def _is_pipeline(self) -> bool:
+        engines = self._engines
+        return any(engine is not None for engine in (engines.vad, engines.punc, engines.spk))
+
+    def _sub_options(self) -> frozenset[str]:
+        engines = (self._engines.vad, self._engines.punc, self._engines.spk)
+        return frozenset().union(*(engine.option_names for engine in engines if engine is not None))
+
+    def _known(self) -> frozenset[str]:
+        """All option names that a call can have an effect with."""
+        own = self._engines.asr.option_names | self._sub_options()
+        return own | PLAN_OPTIONS | VIEW_OPTIONS if self._is_pipeline else own
 
 
-def _load(parts: Recognizer, weights: Path) -> None:
-    """Load the weights, all of them; ConfigError names the file and what does not fit."""
-    report = load_into(parts.model, load_weights(weights), ignore_mismatch=True)
-    if report.mismatched:
-        vocab_size = parts.tokenizer.vocab_size if parts.tokenizer is not None else None
-        for name, in_file, in_model in report.mismatched:
-            differing = [(a, b) for a, b in zip(in_file, in_model) if a != b]
-            if len(differing) == 1 and differing[0][1] == vocab_size:
-                raise ConfigError(
-                    f"the token list does not fit {weights}: it has {vocab_size} tokens, but {name} was trained "
-                    f"with {differing[0][0]}; use the token list of the training run"
-                )
-    if report.mismatched or report.missing:
-        raise ConfigError(f"{weights} does not fit the model of config.yaml: {report}")
-    if report.unexpected:
-        logger.warning("%s: %s", weights, report)
+def _warn_left(left: Mapping[str, Any], engine: Engine) -> None:
+    known = sorted(engine.option_names | set(engine.config) | PLAN_OPTIONS | VIEW_OPTIONS | CALL_OPTIONS)
+    warn_unknown(list(left), known, type(engine.model).__name__)

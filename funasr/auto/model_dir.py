@@ -23,6 +23,7 @@ USUAL_FILES = (
     ("seg_dict", ("tokenizer_conf", "seg_dict_file")),
     ("bpe.model", ("tokenizer_conf", "bpemodel")),
     ("am.mvn", ("frontend_conf", "cmvn_file")),
+    ("jieba_usr_dict", ("model_conf", "jieba_usr_dict")),
 )
 
 

@@ -45,6 +45,7 @@ class CTC(nn.Module):
             raise ConfigError(f"ctc_conf: ctc_type '{ctc_type}' is not available; use 'builtin' for the same loss")
         self.ctc_lo: nn.Module = nn.Linear(encoder_output_size, odim) if extra_linear else nn.Identity()
         self.dropout = nn.Dropout(dropout_rate)
+        self.odim = odim
         self.reduce = reduce
         self.ignore_nan_grad = ignore_nan_grad
         self.ignored = 0

@@ -222,7 +222,7 @@ class SenseVoiceSmall(FunASRModel):
     def _emo_unknown_id(self, tokenizer: Any) -> int:
         if tokenizer is not None and EMO_UNKNOWN in tokenizer.token_list:
             return int(tokenizer.token_list.index(EMO_UNKNOWN))
-        if self.ctc.ctc_lo.out_features <= EMO_UNKNOWN_ID:
+        if self.ctc.odim <= EMO_UNKNOWN_ID:
             raise ConfigError(f"ban_emo_unk: the vocabulary of this model has no {EMO_UNKNOWN}; leave the option out")
         return EMO_UNKNOWN_ID
 
