@@ -227,7 +227,7 @@ def main() -> None:
     parser.add_argument("--num_dev", type=int, default=160, help="utterances in dev")
     parser.add_argument("--num_test", type=int, default=320, help="utterances in test")
     parser.add_argument("--fs", type=int, default=16000, help="sample rate in Hz")
-    parser.add_argument("--snr_db", type=float, nargs=2, default=(5.0, 25.0), help="range of the noise level in dB")
+    parser.add_argument("--snr_db", type=float, nargs=2, default=(10.0, 30.0), help="range of the noise level in dB")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="processes")
     args = parser.parse_args()
