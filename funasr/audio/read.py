@@ -61,20 +61,26 @@ def read_audio(
 
 
 def audio_info(path: str | os.PathLike, fs: int | None = None) -> tuple[int, int]:
-    """(samples per channel, rate in Hz) from the header alone; `fs` is the rate of `.pcm` files, default 16 kHz.
+    """(samples per channel, rate in Hz) from the header; `fs` is the rate of `.pcm` files, default 16 kHz.
 
+    What only PyAV reads is decoded to count its samples.
     Raises DamagedUtteranceError as `read_audio`.
     """
+    try:
+        return sound_info(path, fs)
+    except UnknownFormatError as error:
+        require_decoder(error)
+        return media_info(path, str(path))
+
+
+def sound_info(path: str | os.PathLike, fs: int | None = None) -> tuple[int, int]:
+    """`audio_info` of what libsndfile reads; UnknownFormatError for the rest."""
     path = Path(path)
     if path.suffix.lower() == ".pcm":
         _check_exists(path)
         return path.stat().st_size // 2, fs or RAW_FS
-    try:
-        with _open(path, str(path)) as file:
-            return file.frames, file.samplerate
-    except UnknownFormatError as error:
-        _require_decoder(error)
-        return media_info(path, str(path))
+    with _open(path, str(path)) as file:
+        return file.frames, file.samplerate
 
 
 class UnknownFormatError(DamagedUtteranceError):
@@ -86,7 +92,7 @@ def _decode(source: Source, name: str, start_s: float, end_s: float | None) -> t
     try:
         return _decode_sound(source, name, start_s, end_s)
     except UnknownFormatError as error:
-        _require_decoder(error)
+        require_decoder(error)
     if hasattr(source, "seek"):
         source.seek(at)
     wave, begin, fs = read_media(source, name, start_s, end_s)
@@ -94,7 +100,8 @@ def _decode(source: Source, name: str, start_s: float, end_s: float | None) -> t
     return wave, fs
 
 
-def _require_decoder(error: UnknownFormatError) -> None:
+def require_decoder(error: UnknownFormatError) -> None:
+    """Return if PyAV may read what libsndfile does not, else raise the error with what to install."""
     if not has_decoder():
         raise UnknownFormatError(f"{error}; for m4a, video and more: pip install 'funasr[media]'") from error
 

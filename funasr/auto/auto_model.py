@@ -172,7 +172,8 @@ class AutoModel:
         """Recognise audio, or whatever the model does with its inputs.
 
         Args:
-            input: path, wav.scp or jsonl file, bytes, open file, numpy array, tensor, or a list or iterator of them.
+            input: path, http(s) address, wav.scp or jsonl file, bytes, open file, numpy array, tensor, or a list or
+                iterator of them.
                 For a model that reads text: a text, a list of texts, or the path of a list file.
             key: name(s) for the results; default: the file name without its extension.
             batch_size: inputs decoded together if there is only the main model; the results do not depend on it.

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from funasr.audio.download import downloaded, is_url, url_stem
 from funasr.audio.read import read_audio
 from funasr.audio.resample import resample
 from funasr.utils.data_dir import read_lines, split_record
@@ -44,7 +45,9 @@ def list_sources(data: Any, key: str | Sequence[str] | None = None, texts: bool 
     return [Source(keys[i] if keys else _key_of(item, i, texts), item) for i, item in enumerate(items)]
 
 
-def iter_sources(data: Any, key: str | Sequence[str] | None = None, texts: bool = False) -> tuple[Iterable[Source], int]:
+def iter_sources(
+    data: Any, key: str | Sequence[str] | None = None, texts: bool = False
+) -> tuple[Iterable[Source], int]:
     """The inputs in `data` and how many they are; those of an iterator are taken when needed, their number is 0."""
     if isinstance(data, Iterator) and not hasattr(data, "read"):
         keys = iter(key) if key is not None and not isinstance(key, str) else None
@@ -82,6 +85,8 @@ def is_list_file(data: Any) -> bool:
 
 
 def _key_of(item: Any, position: int, text: bool = False) -> str:
+    if is_url(item) and not text:
+        return url_stem(item)
     return Path(item).stem if isinstance(item, (str, Path)) and not text else f"input_{position + 1:04d}"
 
 
@@ -129,6 +134,9 @@ def read_source(source: Source, fs: int, input_fs: int | None = None) -> torch.T
         DamagedUtteranceError: the file cannot be read or the array is not a waveform; names the input.
     """
     data = source.data
+    if is_url(data):
+        with downloaded(data) as path:
+            return torch.from_numpy(read_audio(path, fs=fs, mono=True)[0])
     if isinstance(data, (str, Path, bytes)) or hasattr(data, "read"):
         wave, _ = read_audio(data, fs=fs, mono=True)
         return torch.from_numpy(wave)

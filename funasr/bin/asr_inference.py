@@ -67,7 +67,9 @@ def run(args: argparse.Namespace) -> None:
     from funasr.tasks.iterators import parse_triplets
 
     config = Path(args.asr_train_config)
-    overrides = {} if args.asr_model_file is None else {"init_param": str(_existing(args.asr_model_file))}
+    overrides: dict[str, Any] = (
+        {} if args.asr_model_file is None else {"init_param": str(_existing(args.asr_model_file))}
+    )
     recogniser = AutoModel(config.parent, device="cuda" if args.ngpu else "cpu", **overrides)
     triplets = parse_triplets(args.data_path_and_name_and_type, "--data_path_and_name_and_type")
     batches = build_streaming_iterator(

@@ -7,6 +7,7 @@ checked against its constructor, and it is given what only the builder knows (in
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
 from collections.abc import Callable, Mapping
@@ -147,10 +148,12 @@ def build_model(
         raise ConfigError("the configuration names no model; add `model: Paraformer` or another of: " + _known("model"))
     cls: Any = tables.model_classes[config["model"]]
     model_conf = dict(config.get("model_conf") or {})
-    vocab_size = tokenizer.vocab_size if tokenizer is not None else config.get("vocab_size")
+    vocab_size = _vocab_size(tokenizer) if tokenizer is not None else config.get("vocab_size")
     input_size = config.get("input_size") or (_output_size(frontend) if frontend is not None else None)
     accepted = inspect.signature(cls).parameters
     given: dict[str, Any] = {"vocab_size": vocab_size, "input_size": input_size}
+    if not issubclass(cls, FunASRModel):
+        return _build_whole(cls, config, {**given, "frontend": frontend, "tokenizer": tokenizer}, strict)
     unused = cls.unused_parts(model_conf)
     sizes = Sizes(input_size or 0, vocab_size or 0)
     for part in PARTS:
@@ -160,6 +163,31 @@ def build_model(
                 sizes = Sizes(sizes.input_size, sizes.vocab_size, given["encoder"].output_size())
     model_conf = _checked_conf(cls, "model", model_conf, strict)
     return cls(**{key: value for key, value in given.items() if key in accepted}, **model_conf)
+
+
+def _build_whole(cls: type, config: Config, given: dict[str, Any], strict: bool) -> Any:
+    """A class of a user's own that makes its parts itself, as in FunASR 1.x: from names and `_conf` mappings.
+
+    Its constructor gets `model_conf`, the other entries of the configuration over them, and `given`: all of it if it
+    takes `**kwargs`, else what it names.  In the `_conf` of a registered class, keys that class does not take are
+    left out as everywhere.
+    """
+    options = copy.deepcopy({**(config.get("model_conf") or {}), **config})
+    options.pop("model_conf", None)
+    for name, value in config.items():
+        table = getattr(tables, f"{name}_classes", None) if f"{name}_conf" in config else None
+        if table is not None and name != "model" and isinstance(value, str) and value in table:
+            options[f"{name}_conf"] = _checked_conf(table[value], name, config[f"{name}_conf"] or {}, strict)
+    options.update(given)
+    parameters = inspect.signature(cls).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return cls(**options)
+    _checked_conf(cls, "model", config.get("model_conf") or {}, strict)
+    return cls(**{key: value for key, value in options.items() if key in parameters})
+
+
+def _vocab_size(tokenizer: Any) -> int:
+    return int(getattr(tokenizer, "vocab_size", None) or len(tokenizer.token_list))
 
 
 def _output_size(module: Any) -> int:

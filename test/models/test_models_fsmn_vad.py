@@ -60,7 +60,7 @@ def loaded(name: str) -> tuple[FsmnVADStreaming, Any]:
 def load(name: str, init: dict[str, Any] | None = None) -> tuple[FsmnVADStreaming, Any]:
     model, frontend = loaded(name)
     conf = read_yaml(PARITY / name / "model" / "config.yaml")["model_conf"]
-    used = {k: v for k, v in {**conf, **(init or {})}.items() if k not in FsmnVADStreaming.RELEASED_WITHOUT_EFFECT}
+    used = {k: v for k, v in {**conf, **(init or {})}.items() if k not in FsmnVADStreaming.training_only_options}
     return FsmnVADStreaming(model.encoder, **used).eval(), frontend
 
 

@@ -1,0 +1,76 @@
+"""Where and how models compute: device, number type and threads, decided in one place."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from funasr.utils.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {
+    "float32": torch.float32,
+    "fp32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "bf16": torch.bfloat16,
+    "float16": torch.float16,
+    "fp16": torch.float16,
+}
+
+
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for; by default a GPU if there is one.
+
+    A GPU that is not there is replaced by the CPU, with a warning.  ConfigError for a name torch does not know.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(
+            f"device '{device}' is none that torch knows; use cpu, cuda, cuda:1, mps, xpu or npu"
+        ) from None
+    backend: Any = getattr(torch, chosen.type, None)
+    if chosen.type != "cpu" and not (hasattr(backend, "is_available") and backend.is_available()):
+        logger.warning("device '%s' is not available here; the CPU is used", device)
+        return torch.device("cpu")
+    return chosen
+
+
+def choose_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
+    """float32 by default.  "auto" is decided by the caller, after a probe.  ConfigError for another name."""
+    if dtype is None:
+        return torch.float32
+    if isinstance(dtype, torch.dtype):
+        dtype = str(dtype).removeprefix("torch.")
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype must be auto, {', '.join(DTYPES)}, not '{dtype}'")
+    return DTYPES[dtype]
+
+
+def half_candidate(device: torch.device) -> torch.dtype | None:
+    """The 16-bit type that is much faster than float32 on this device; None if there is none.
+
+    bfloat16 needs matrix units for it: AMX in a CPU, compute capability 8.0 in an NVIDIA GPU.
+    """
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+    if device.type != "cpu":
+        return None
+    info = Path("/proc/cpuinfo")
+    has_amx = info.is_file() and "amx_bf16" in info.read_text(encoding="utf-8", errors="replace")
+    return torch.bfloat16 if has_amx else None
+
+
+def set_threads(threads: int | None) -> None:
+    """How many threads torch computes with in this process; None leaves it as it is."""
+    if threads is None:
+        return
+    if not isinstance(threads, int) or threads < 1:
+        raise ConfigError(f"threads must be a whole number of at least 1, not {threads!r}")
+    torch.set_num_threads(threads)

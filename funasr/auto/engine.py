@@ -1,0 +1,213 @@
+"""A built model with what stands before and behind it, and the options it takes."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from funasr.auto.device import half_candidate
+from funasr.auto.model_dir import read_model_dir
+from funasr.auto.remote_code import load_remote_code
+from funasr.models.abs_model import FunASRModel, Result
+from funasr.models.build import PARTS, SET_BY_BUILDER, Recognizer, build
+from funasr.register import nearest_names, tables
+from funasr.utils.config import deep_merge
+from funasr.utils.errors import ConfigError
+from funasr.utils.weights import load_into, load_weights
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_FS = 16000
+PROBE_S = 8.0
+_CONFIG_KEYS = frozenset(
+    {"model", "frontend", "tokenizer", "init_param", "cmvn_file", "g2p", "input_size", "vocab_size"}
+    | {"token_list", "token_type", "bpemodel", "seg_dict_file", "jieba_usr_dict", "non_linguistic_symbols"}
+    | {part.name for part in PARTS}
+)
+
+
+class AnyName(frozenset[str]):
+    """The options of an `inference` of FunASR 1.x style, which takes `**kwargs` and does not say which."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A model that is ready; nothing in it changes, so threads may share it.
+
+    defaults: decoding options given at construction; those of a call win over them.
+    option_names: all that `inference` takes.
+    """
+
+    model: FunASRModel
+    frontend: Any
+    tokenizer: Any
+    config: dict[str, Any]
+    device: torch.device
+    defaults: Mapping[str, Any]
+    option_names: frozenset[str]
+
+    @property
+    def fs(self) -> int:
+        """Sample rate in Hz."""
+        return int(getattr(self.frontend, "fs", None) or getattr(self.model, "fs", None) or DEFAULT_FS)
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the inputs are texts instead of audio."""
+        return getattr(self.model, "input_kind", "sound") == "text"
+
+    def options(self, call: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a call that this model takes, over those given at construction."""
+        merged = {**self.defaults, **call}
+        return {name: value for name, value in merged.items() if name in self.option_names}
+
+    def infer(
+        self,
+        data: Any,
+        keys: Sequence[str],
+        options: Mapping[str, Any],
+        lengths: torch.Tensor | None = None,
+    ) -> list[Result]:
+        """Results of one batch that is loaded already."""
+        with torch.inference_mode():
+            results, _ = self.model.inference(
+                data, lengths, key=list(keys), tokenizer=self.tokenizer, frontend=self.frontend, **options
+            )
+        return results
+
+
+def build_engine(
+    directory: str | Path,
+    device: torch.device,
+    settings: Mapping[str, Any],
+    dtype: torch.dtype | str = torch.float32,
+    remote_code: str | Path | None = None,
+    trust_remote_code: bool = False,
+) -> tuple[Engine, dict[str, Any]]:
+    """Build the model of a directory and load its weights.
+
+    Args:
+        settings: what the caller has set for this model: keys of the configuration (`frontend_conf={...}`), options of
+            the model's constructor, and options of its `inference`, which become defaults.
+        remote_code, trust_remote_code: see funasr.auto.remote_code.
+        dtype: number type of the model; "auto": a 16-bit type where that is fast and the text of a probe is the same.
+
+    Returns:
+        the engine, and the settings that nothing here takes.
+
+    Raises ConfigError if the directory is no model directory or the weights do not fit.
+    """
+    overrides = {name: value for name, value in settings.items() if name.endswith("_conf") or name in _CONFIG_KEYS}
+    found = read_model_dir(directory, overrides)
+    given = {name: value for name, value in settings.items() if name not in overrides}
+    model_name = found.config.get("model")
+    load_remote_code(directory, remote_code, trust_remote_code=trust_remote_code, model=model_name)
+    model_conf: dict[str, Any] = {}
+    beside: dict[str, Any] = {}
+    if model_name:
+        cls: Any = tables.model_classes[model_name]
+        accepted = set(inspect.signature(cls).parameters) - {part.name for part in PARTS}
+        # Released configurations have some options of the constructor beside model_conf, e.g. jieba_usr_dict.
+        beside = {name: value for name, value in found.config.items() if name in accepted - SET_BY_BUILDER}
+        model_conf = {name: value for name, value in given.items() if name in accepted}
+    as_config = {name: value for name, value in given.items() if name in found.config and name not in model_conf}
+    config = deep_merge(found.config, as_config)
+    if beside or model_conf:
+        named = {name: value for name, value in beside.items() if name not in (config.get("model_conf") or {})}
+        config = deep_merge(config, {"model_conf": {**named, **model_conf}})
+    parts = build(config, strict=False)
+    _load(parts, found.weights)
+    names = _option_names(parts.model)
+    if isinstance(names, AnyName):
+        given = {"device": str(device), **given}  # such models ask the options where to compute
+    engine = Engine(
+        parts.model.to(device).eval(),
+        parts.frontend.to(device).eval() if parts.frontend is not None else None,
+        parts.tokenizer,
+        config,
+        device,
+        {name: value for name, value in given.items() if name in names},
+        names,
+    )
+    taken = {*model_conf, *as_config, *engine.defaults}
+    return _with_dtype(engine, dtype), {name: value for name, value in given.items() if name not in taken}
+
+
+def _option_names(model: FunASRModel) -> frozenset[str]:
+    parameters = inspect.signature(model.inference).parameters.values()
+    if not isinstance(model, FunASRModel) and any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return AnyName(p.name for p in parameters)
+    return frozenset(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)
+
+
+def warn_unknown(names: Sequence[str], known: Sequence[str], owner: str) -> None:
+    """One warning for each option that nobody takes, with the nearest known name."""
+    for name in names:
+        near = nearest_names(name, sorted(known))
+        hint = f"; did you mean {near[0]}?" if near else ""
+        logger.warning("%s has no option '%s'%s; it is left out", owner, name, hint)
+
+
+def _with_dtype(engine: Engine, dtype: torch.dtype | str) -> Engine:
+    if dtype != "auto":
+        assert isinstance(dtype, torch.dtype)
+        if dtype != torch.float32:
+            engine.model.to(dtype)
+        return engine
+    candidate = half_candidate(engine.device)
+    if candidate is None or engine.reads_text:
+        return engine
+    faster = replace(engine, model=deepcopy(engine.model).to(candidate))
+    same = _probe(engine) == _probe(faster)
+    logger.info(
+        "dtype: %s (a probe gives %s text)", candidate if same else "float32", "the same" if same else "another"
+    )
+    return faster if same else engine
+
+
+def _probe(engine: Engine) -> list[Any] | None:
+    """Text of a fixed signal: harmonics of a gliding voice with pauses, over noise.  None if there is no text."""
+    time = torch.arange(int(PROBE_S * engine.fs)) / engine.fs
+    phase = torch.cumsum((140.0 + 40.0 * torch.sin(2.1 * time)) / engine.fs, dim=0)
+    voice = sum(torch.sin(6.2832 * k * phase) / k for k in range(1, 12))
+    noise = torch.randn(len(time), generator=torch.Generator().manual_seed(0))
+    wave = 0.1 * voice * torch.sin(3.0 * time).clamp(min=0) + 0.003 * noise
+    try:
+        results = engine.infer([wave.float()], ["probe"], engine.options({}))
+    except (RuntimeError, TypeError, ValueError) as error:  # a kernel that the type does not have
+        logger.info("dtype: the probe failed: %s", error)
+        return None
+    return [result.get("text") for result in results]
+
+
+def _load(parts: Recognizer, weights: Path) -> None:
+    """Load the weights, all of them; ConfigError names the file and what does not fit."""
+    report = load_into(parts.model, _adapted(parts.model, load_weights(weights)), ignore_mismatch=True)
+    if report.mismatched:
+        vocab_size = parts.tokenizer.vocab_size if parts.tokenizer is not None else None
+        for name, in_file, in_model in report.mismatched:
+            differing = [(a, b) for a, b in zip(in_file, in_model) if a != b]
+            if len(differing) == 1 and differing[0][1] == vocab_size:
+                raise ConfigError(
+                    f"the token list does not fit {weights}: it has {vocab_size} tokens, but {name} was trained "
+                    f"with {differing[0][0]}; use the token list of the training run"
+                )
+    if report.mismatched or report.missing:
+        raise ConfigError(f"{weights} does not fit the model of config.yaml: {report}")
+    if report.unexpected:
+        logger.warning("%s: %s", weights, report)
+
+
+def _adapted(model: FunASRModel, weights: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """The names of a weight file as the model has them; a class of a user's own need not have that method."""
+    return model.adapt_weights(weights) if isinstance(model, FunASRModel) else weights
