@@ -63,7 +63,7 @@ def main() -> None:
         write_model(directory, args.blocks)
         waves = write_waves(Path(folder) / "waves.npy")
         for batch_size in args.batch_sizes:
-            sides = {dtype: (sys.executable, OURS) for dtype in args.dtypes}
+            sides = dict.fromkeys(args.dtypes, (sys.executable, OURS))
             if args.rival:
                 sides["rival"] = (args.rival, RIVAL)
             found: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
