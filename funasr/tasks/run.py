@@ -56,8 +56,10 @@ def launch_or_run(task: type[AbsTask], args: argparse.Namespace, words: Sequence
     distributed = init_distributed(options)
     try:
         run(task, args, distributed)
-    finally:
-        distributed.close()
+    except BaseException:
+        distributed.close(wait=False)
+        raise
+    distributed.close()
 
 
 def run(task: type[AbsTask], args: argparse.Namespace, distributed: Distributed) -> None:

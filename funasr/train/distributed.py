@@ -89,9 +89,15 @@ class Distributed:
         if self.enabled:
             dist.barrier()
 
-    def close(self) -> None:
-        """Leave the process group."""
+    def close(self, wait: bool = True) -> None:
+        """Leave the process group.
+
+        `wait`: for the other ranks, so that none loses its peers in its last exchange (gloo then aborts now and then);
+        False where this rank leaves because of an error.
+        """
         if self.enabled and dist.is_initialized():
+            if wait:
+                dist.barrier()
             dist.destroy_process_group()
 
 
