@@ -8,6 +8,7 @@ environment.
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import re
@@ -92,10 +93,13 @@ class Distributed:
     def close(self, wait: bool = True) -> None:
         """Leave the process group.
 
-        `wait`: for the other ranks, so that none loses its peers in its last exchange (gloo then aborts now and then);
-        False where this rank leaves because of an error.
+        The group must die here: if a DDP wrapper, kept alive by its reference cycles, takes it into the end of the
+        interpreter, gloo's threads abort the process now and then.  So let go of trainer and model first.
+
+        `wait`: for the other ranks; False where this rank leaves because of an error.
         """
         if self.enabled and dist.is_initialized():
+            gc.collect()
             if wait:
                 dist.barrier()
             dist.destroy_process_group()
