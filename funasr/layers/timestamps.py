@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +56,11 @@ def cif_timestamps(
     limit = float(frames) if duration_ms is None else min(float(frames), duration_ms / frame_ms)
     spans = torch.stack([starts, ends], dim=1).clamp(0.0, limit) * seconds_per_frame + offset_ms / 1000.0
     return (spans * 1000.0).long().tolist()
+
+
+def feature_frame_ms(frontend: Any | None) -> float:
+    """Duration of one feature frame, ms; without a front end that of released models: 10 ms frames, every sixth."""
+    return 60.0 if frontend is None else float(frontend.frame_shift) * int(frontend.lfr_n)
 
 
 def frames_per_output(encoder: nn.Module) -> int:

@@ -14,14 +14,12 @@ from torch import Tensor, nn
 
 from funasr.layers.cif import CifPredictorV3, cif_length_loss
 from funasr.layers.mask import length_mask
-from funasr.layers.timestamps import cif_timestamps, frames_per_output
+from funasr.layers.timestamps import cif_timestamps, feature_frame_ms, frames_per_output
 from funasr.models.abs_model import FunASRModel, Result, Stats, prepare_features
 from funasr.register import tables
 from funasr.text.postprocess import SPECIAL_TOKENS, sentence_postprocess
 from funasr.tokenizers.char_tokenizer import CharTokenizer
 from funasr.utils.errors import ConfigError, DataError
-
-LFR_FRAME_MS = 60.0  # of released models: 10 ms frames, every sixth
 
 
 @tables.register("model_classes", "MonotonicAligner", aliases=("timestamp_prediction",))
@@ -134,7 +132,7 @@ class MonotonicAligner(FunASRModel):
         counts = torch.tensor([len(row) for row in tokens], device=feats.device)
         _, frames, alphas, peaks = self.align(feats, lengths, counts)
         alphas, peaks = alphas.cpu(), peaks.cpu()
-        feature_ms = LFR_FRAME_MS if frontend is None else float(frontend.frame_shift) * int(frontend.lfr_n)
+        feature_ms = feature_frame_ms(frontend)
         frame_ms = feature_ms * frames_per_output(self.encoder)
         results = []
         for row, (name, spoken) in enumerate(zip(key or [f"utt_{i}" for i in range(len(texts))], tokens)):

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from funasr.decode.hypothesis import Hypothesis
+from funasr.layers.timestamps import feature_frame_ms
 from funasr.models.abs_model import prepare_features
-
-LFR_FRAME_MS = 60.0  # of released models: 10 ms frames, every sixth
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def read_inputs(
     if with_frontend:
         samples = [len(x) for x in data_in] if data_lengths is None else [int(n) for n in data_lengths]
         durations = [1000.0 * count / frontend.fs for count in samples]
-    feature_ms = LFR_FRAME_MS if frontend is None else float(frontend.frame_shift) * int(frontend.lfr_n)
+    feature_ms = feature_frame_ms(frontend)
     keys = list(key) if key is not None else [f"utt_{i}" for i in range(feats.size(0))]
     feats = feats.to(parameter.dtype)
     return Inputs(feats, lengths, keys, feature_ms, durations, started, time.perf_counter())

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from funasr.layers.ctc import CTC
 from funasr.layers.label_smoothing import LabelSmoothingLoss
 from funasr.layers.text_targets import token_accuracy
+from funasr.layers.timestamps import feature_frame_ms
 from funasr.models.abs_model import FunASRModel, Result, Stats, prepare_features
 from funasr.models.results import make_result
 from funasr.models.sense_voice.timing import Run, join_pieces, label_runs, run_times
@@ -39,7 +40,6 @@ LANGUAGE_OF_ID = {24884: "zh", 24885: "en", 24888: "yue", 24892: "ja", 24896: "k
 TEXT_NORM_OF_ID = {25016: "withitn", 25017: "woitn"}
 EMO_UNKNOWN, EMO_UNKNOWN_ID = "<|EMO_UNKNOWN|>", 25009
 
-LFR_FRAME_MS = 60.0  # of released models: 10 ms frames, every sixth
 KEEP_LANGUAGE_ABOVE = 0.2
 
 
@@ -177,7 +177,7 @@ class SenseVoiceSmall(FunASRModel):
         norms = lengths.new_full((len(feats),), _text_norm_row(text_norm, use_itn))
         banned = self._emo_unknown_id(tokenizer) if ban_emo_unk else None
         paths = self.best_paths(feats, lengths, languages, norms, banned)
-        frame_ms = LFR_FRAME_MS if frontend is None else float(frontend.frame_shift) * int(frontend.lfr_n)
+        frame_ms = feature_frame_ms(frontend)
         results = []
         for row, path in enumerate(paths):
             runs = label_runs(path)
