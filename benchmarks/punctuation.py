@@ -5,7 +5,7 @@
 
 The model has the size of a released one and random weights, with the output bias set so that sentences end about every
 15 words.  Both sides read the same model directory, run in their own process with the same number of threads, one
-after the other in turn, and time nothing but `generate` / `inference` after a short warm-up.  Prints one line of JSON:
+after the other in turn, and time nothing but `generate` after a short warm-up.  Prints one line of JSON:
 seconds (median), words per second, the ratio, and whether text and marks are the same.
 """
 
@@ -33,16 +33,10 @@ WORDS = 5000  # different ones in the text
 
 OURS = """
 import json, sys, time, torch
-from funasr.auto.model_dir import read_model_dir
-from funasr.models.build import build
-from funasr.utils.weights import load_into, load_weights
-directory = read_model_dir(sys.argv[1])
-parts = build(directory.config, strict=False)
-load_into(parts.model, load_weights(directory.weights))
-parts.model.eval()
+from funasr import AutoModel
+model = AutoModel(sys.argv[1], device="cpu", threads=int(sys.argv[3]))
 def run(text):
-    with torch.inference_mode():
-        return parts.model.inference([text], key=["text"], tokenizer=parts.tokenizer)[0][0]
+    return model.generate(text)[0]
 """
 RIVAL = """
 import json, sys, time, torch

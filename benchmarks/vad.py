@@ -23,11 +23,10 @@ import numpy as np
 import soundfile
 import torch
 
-from funasr.auto.model_dir import read_model_dir
+from funasr import AutoModel
 from funasr.frontends.cmvn import write_cmvn
 from funasr.models.build import build
 from funasr.utils.config import dump_yaml
-from funasr.utils.weights import load_into, load_weights
 
 FS = 16000
 ENCODER = {
@@ -157,14 +156,11 @@ def main() -> None:
         wav = directory / "audio.wav"
         soundfile.write(wav, make_wave(args.minutes), FS, subtype="PCM_16")
         wave = soundfile.read(wav, dtype="float32")[0]
-        described = read_model_dir(directory)
-        parts = build(described.config, strict=False)
-        load_into(parts.model, load_weights(described.weights))
-        detector: Any = parts.model.eval()
+        detector = AutoModel(directory, device="cpu", threads=args.threads)
 
         def ours() -> tuple[float, list[list[int]]]:
             start = time.perf_counter()
-            results, _ = detector.inference([wave], key=["k"], frontend=parts.frontend, **OPTIONS)
+            results = detector.generate(wave, **OPTIONS)
             return time.perf_counter() - start, results[0]["value"]
 
         rival = Rival(args.rival, directory, wav, args.threads) if args.rival else None

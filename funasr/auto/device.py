@@ -56,15 +56,15 @@ def choose_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
 def half_candidate(device: torch.device) -> torch.dtype | None:
     """The 16-bit type that is much faster than float32 on this device; None if there is none.
 
-    bfloat16 needs matrix units for it: AMX in a CPU, compute capability 8.0 in an NVIDIA GPU.
+    bfloat16 needs units for it: AMX or AVX-512 BF16 in a CPU, compute capability 8.0 in an NVIDIA GPU.
     """
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
     if device.type != "cpu":
         return None
     info = Path("/proc/cpuinfo")
-    has_amx = info.is_file() and "amx_bf16" in info.read_text(encoding="utf-8", errors="replace")
-    return torch.bfloat16 if has_amx else None
+    flags = info.read_text(encoding="utf-8", errors="replace") if info.is_file() else ""
+    return torch.bfloat16 if "amx_bf16" in flags or "avx512_bf16" in flags else None
 
 
 def set_threads(threads: int | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from funasr.frontends.fbank import fbank
 from funasr.frontends.wav_frontend import WavFrontend, as_float_waves
 from funasr.register import tables
 from funasr.utils.errors import ConfigError
+from funasr.utils.signature import extends
 
 
 @tables.register("frontend_classes", "WavFrontendOnline", aliases=("wav_frontend_online",))
@@ -22,30 +22,10 @@ class WavFrontendOnline(WavFrontend):
     exception is audio shorter than one frame, which gives none.
     """
 
-    def __init__(
-        self,
-        cmvn_file: str | Path | None = None,
-        fs: int = 16000,
-        window: str = "hamming",
-        n_mels: int = 80,
-        frame_length: float = 25,
-        frame_shift: float = 10,
-        lfr_m: int = 1,
-        lfr_n: int = 1,
-        dither: float = 1.0,
-    ) -> None:
+    @extends(WavFrontend.__init__, without=("snip_edges", "upsacle_samples"))
+    def __init__(self, *, frame_length: float = 25, frame_shift: float = 10, **options: Any) -> None:
         """Options as in `WavFrontend`; samples are always scaled by 32768 and edges snipped."""
-        super().__init__(
-            cmvn_file=cmvn_file,
-            fs=fs,
-            window=window,
-            n_mels=n_mels,
-            frame_length=frame_length,
-            frame_shift=frame_shift,
-            lfr_m=lfr_m,
-            lfr_n=lfr_n,
-            dither=dither,
-        )
+        super().__init__(frame_length=frame_length, frame_shift=frame_shift, **options)
         if self.options.shift > self.options.window_size:
             raise ConfigError(f"frame_shift {frame_shift} ms must not exceed frame_length {frame_length} ms")
 
@@ -84,7 +64,7 @@ class WavFrontendOnline(WavFrontend):
         rows = self._rows_complete(total, is_final) - rows_before
         feats = self._stack(frames, first_frame, rows_before, rows)
         if self.shift is not None and self.scale is not None:
-            feats = (feats + self.shift) * self.scale
+            feats.add_(self.shift).mul_(self.scale)
         if return_waveform:
             self._align_waveform(chunk, cache, rows_before, rows)
 

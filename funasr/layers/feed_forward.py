@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from funasr.layers.linear import linear_relu
 from funasr.utils.errors import ConfigError
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -35,4 +36,6 @@ class PositionwiseFeedForward(nn.Module):
         self.activation = make_activation(activation) if isinstance(activation, str) else activation
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.activation, nn.ReLU):
+            return self.w_2(self.dropout(linear_relu(self.w_1, x)))
         return self.w_2(self.dropout(self.activation(self.w_1(x))))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from funasr.layers.linear import linear_relu
 from funasr.utils.errors import ConfigError
 
 
@@ -97,4 +98,4 @@ class FSMNLayer(nn.Module):
         if outside is not None:
             projected = projected.masked_fill(outside[..., None], 0.0)
         memory, past = self.fsmn_block(projected, past)
-        return F.relu(self.affine(memory)), past
+        return linear_relu(self.affine, memory), past

@@ -17,11 +17,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from funasr.utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
+_RANDOM_FILLS = frozenset(
+    (Tensor.uniform_, Tensor.normal_, nn.init.uniform_, nn.init.normal_, nn.init.trunc_normal_)
+    + (nn.init.kaiming_uniform_, nn.init.kaiming_normal_, nn.init.xavier_uniform_, nn.init.xavier_normal_)
+)
 NESTED_UNDER = ("state_dict", "model_state_dict", "model")
 
 
@@ -97,10 +102,12 @@ def load_into(
     ignore_mismatch: bool = False,
     scope_map: str | Sequence[str] | None = None,
     excludes: Sequence[str] = (),
+    adopt: bool = False,
 ) -> LoadReport:
     """Copy `state` into `model` by name; what is missing keeps its value.
 
     Args:
+        adopt: the tensors of `state` become the model's own, which needs no second copy of them in memory.
         ignore_mismatch: report unknown names and other shapes instead of raising.
         scope_map: prefixes in the file and in the model, in pairs: ["encoder", "asr.encoder", "none", "decoder"]
             (or the same with commas); "none" is the empty prefix.  A name that no pair maps is looked up as it is.
@@ -132,8 +139,29 @@ def load_into(
         raise ConfigError(f"the weights do not fit the model: {report}")
     if not fitting and own:
         raise ConfigError(f"no tensor of the file fits the model: {report}")
-    model.load_state_dict(fitting, strict=False)
+    if adopt:
+        fitting = {name: value.to(own[name].dtype).contiguous() for name, value in fitting.items()}
+        adopt = len({value.data_ptr() for value in own.values() if value.numel()}) == sum(
+            value.numel() > 0 for value in own.values()
+        )  # parameters that are one tensor must stay one
+    model.load_state_dict(fitting, strict=False, assign=adopt)
     return report
+
+
+class WithoutRandomInit(TorchFunctionMode):
+    """Inside, parameters keep whatever their memory holds instead of random numbers: for models about to be loaded.
+
+    Saves the time, and the memory is not touched before there is something to put into it.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        filled = args[0] if args else kwargs.get("tensor")
+        if func in _RANDOM_FILLS and isinstance(filled, nn.Parameter):
+            return filled
+        return func(*args, **kwargs)
 
 
 def has_prefix(name: str, prefix: str) -> bool:

@@ -14,6 +14,7 @@ from funasr.utils.errors import ConfigError
 
 HEAD_CHANNELS = 32
 SEGMENT_FRAMES = 100  # of the local context, 2 s
+CACHE_BYTES = 4_000_000  # a CPU works fastest on maps of this size, which stay in its cache
 
 
 def nonlinear(config_str: str, channels: int) -> nn.Sequential:
@@ -74,6 +75,13 @@ class ConvHead(nn.Module):
 
     def forward(self, feats: Tensor) -> Tensor:
         """(batch, frames, feat_dim) -> (batch, 32 * feat_dim / 8, frames)."""
+        if self.training or feats.device.type != "cpu" or feats.size(0) == 0:
+            return self._maps(feats)
+        map_bytes = 4 * HEAD_CHANNELS * feats.size(1) * feats.size(2)
+        parts = feats.split(max(1, CACHE_BYTES // max(map_bytes, 1)))
+        return torch.cat([self._maps(part) for part in parts]) if len(parts) > 1 else self._maps(feats)
+
+    def _maps(self, feats: Tensor) -> Tensor:
         x = feats.transpose(1, 2).unsqueeze(1)
         out = F.relu_(conv_norm(x, self.conv1, self.bn1))
         if not self.training:  # the layout in which CPU convolutions of 32 channels are fastest
@@ -115,10 +123,15 @@ class ContextMask(nn.Module):
             context = context + F.avg_pool1d(x, SEGMENT_FRAMES, SEGMENT_FRAMES, ceil_mode=True)
         else:
             context = 2.0 * context
-        mask = torch.sigmoid(self.linear2(F.relu(self.linear1(context))))
+        mask = torch.sigmoid(_pointwise(self.linear2, F.relu(_pointwise(self.linear1, context))))
         if frames > SEGMENT_FRAMES:
             mask = mask.repeat_interleave(SEGMENT_FRAMES, dim=2)[..., :frames]
         return self.linear_local(x) * mask
+
+
+def _pointwise(conv: nn.Conv1d, x: Tensor) -> Tensor:
+    """A convolution of kernel 1 on few frames, (batch, channels, frames), as the matrix product that it is."""
+    return F.linear(x.transpose(1, 2), conv.weight.squeeze(2), conv.bias).transpose(1, 2)
 
 
 class DenseTdnnLayer(nn.Module):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from funasr.layers.fsmn import FSMNLayer, Projection
+from funasr.layers.linear import linear_relu
 from funasr.layers.mask import length_mask
 from funasr.register import tables
 
@@ -15,6 +16,8 @@ Cache = dict[str, Tensor]
 @tables.register("encoder_classes", "FSMN", aliases=("fsmn",))
 class FSMN(nn.Module):
     """Two affine layers, FSMN blocks, two affine layers: one vector of `output_dim` values for every frame.
+
+    Default sizes are those of the released voice activity detector.
 
     Args:
         input_dim: of the features.
@@ -28,16 +31,16 @@ class FSMN(nn.Module):
     def __init__(
         self,
         input_dim: int,
-        input_affine_dim: int,
-        fsmn_layers: int,
-        linear_dim: int,
-        proj_dim: int,
-        lorder: int,
-        rorder: int,
-        lstride: int,
-        rstride: int,
-        output_affine_dim: int,
-        output_dim: int,
+        input_affine_dim: int = 140,
+        fsmn_layers: int = 4,
+        linear_dim: int = 250,
+        proj_dim: int = 128,
+        lorder: int = 20,
+        rorder: int = 0,
+        lstride: int = 1,
+        rstride: int = 0,
+        output_affine_dim: int = 140,
+        output_dim: int = 248,
         use_softmax: bool = True,
     ) -> None:
         super().__init__()
@@ -55,6 +58,17 @@ class FSMN(nn.Module):
     def output_size(self) -> int:
         """Number of units."""
         return self._output_dim
+
+    @torch.no_grad()
+    def initialize_parameters(self, init: str) -> None:
+        """Let the memories begin as faint means of their frames (see funasr.layers.initialize).
+
+        The rules for matrices suppose inputs that are independent.  Neighbouring frames are nearly the same, so that
+        each block would multiply its input.
+        """
+        for layer in self.fsmn:
+            for weight in layer.fsmn_block.parameters():  # type: ignore[union-attr]
+                nn.init.uniform_(weight, -1.0 / weight.size(2), 1.0 / weight.size(2))
 
     def forward(self, xs: Tensor, xs_lengths: Tensor, isolate: bool = False) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Units of whole utterances.
@@ -84,7 +98,7 @@ class FSMN(nn.Module):
 
     def logits(self, xs: Tensor, cache: Cache | None = None, outside: Tensor | None = None) -> Tensor:
         """(batch, frames, output_dim) before the softmax; `cache` is filled, `outside` (batch, frames) is padding."""
-        x = F.relu(self.in_linear2(self.in_linear1(xs)))
+        x = linear_relu(self.in_linear2, self.in_linear1(xs))
         for i, layer in enumerate(self.fsmn):
             x, past = layer(x, None if cache is None else cache.get(f"cache_layer_{i}"), outside)
             if cache is not None:

@@ -1,0 +1,85 @@
+"""Linear layers for inference: whichever library multiplies, the result is that of nn.Linear."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from funasr.layers import linear
+from funasr.layers.linear import OneDnnLinear, linear_relu, onednn_is_faster, prefer_onednn
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(32, 48), nn.ReLU(), nn.ModuleDict({"out": nn.Linear(48, 5, bias=False)})["out"])
+
+
+@pytest.fixture
+def not_intel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "onednn_is_faster", lambda: True)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 64, 200])
+@pytest.mark.parametrize("bias", [True, False])
+def test_onednn_gives_what_linear_gives(rows, bias):
+    torch.manual_seed(1)
+    layer = OneDnnLinear(40, 24, bias)
+    x = torch.randn(2, rows, 40)
+    expected = torch.nn.functional.linear(x, layer.weight, layer.bias)
+    with torch.no_grad():
+        assert torch.allclose(layer(x), expected, atol=1e-5)
+        assert torch.allclose(layer(x.transpose(0, 1)), expected.transpose(0, 1), atol=1e-5)
+    assert torch.allclose(layer(x[:0]), expected[:0])
+
+
+def test_replacing_keeps_parameters_and_results(model, not_intel):
+    x = torch.randn(100, 32)
+    before, names, weights = model(x), list(model.state_dict()), list(model.parameters())
+    assert prefer_onednn(model) == 2
+    assert list(model.state_dict()) == names
+    assert all(a is b for a, b in zip(model.parameters(), weights))
+    with torch.no_grad():
+        assert torch.allclose(model(x), before, atol=1e-5)
+    assert prefer_onednn(model) == 0  # nothing is left to replace
+
+
+def test_gradients_pass_through_replaced_layers(model, not_intel):
+    prefer_onednn(model)
+    model(torch.randn(100, 32)).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_another_number_type_is_left_to_torch(model, not_intel):
+    prefer_onednn(model)
+    with torch.no_grad():
+        assert model.to(torch.bfloat16)(torch.randn(100, 32).bfloat16()).dtype == torch.bfloat16
+
+
+def test_intel_keeps_the_layers_of_torch(model, monkeypatch):
+    monkeypatch.setattr(linear, "onednn_is_faster", lambda: False)
+    assert prefer_onednn(model) == 0
+    assert type(model[0]) is nn.Linear
+
+
+def test_a_torch_without_the_operator_is_left_alone(monkeypatch):
+    def missing(*_):
+        raise AttributeError("no such operator")
+
+    monkeypatch.setattr(linear, "_onednn", missing)
+    onednn_is_faster.cache_clear()
+    try:
+        assert onednn_is_faster() is False
+    finally:
+        onednn_is_faster.cache_clear()
+
+
+def test_linear_relu_keeps_its_input():
+    layer, x = nn.Linear(6, 7), torch.randn(4, 6)
+    kept = x.clone()
+    with torch.no_grad():
+        assert torch.equal(linear_relu(layer, x), layer(x).relu())
+    assert torch.equal(x, kept)
+    linear_relu(layer, x).sum().backward()
+    assert layer.weight.grad is not None
