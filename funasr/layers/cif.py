@@ -7,7 +7,7 @@ vector is the weighted sum of the frames since the last fire.  A frame at a fire
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from funasr.layers.layer_norm import LayerNorm
 from funasr.layers.timestamps import FIRE
 from funasr.register import tables
 from funasr.utils.errors import ConfigError
+from funasr.utils.signature import extends
 
 ROUNDING = 1e-6  # weights scaled to sum to n may sum to a little less
 
@@ -114,19 +115,21 @@ class _Predictor(nn.Module):
             fire that is nearly complete.  0: no such frame.
     """
 
+    depthwise: ClassVar[bool] = False
+    """Whether the convolution keeps the channels apart."""
+
     def __init__(
         self,
         idim: int,
-        l_order: int,
-        r_order: int,
-        threshold: float,
-        groups: int,
-        smooth_factor: float,
-        noise_threshold: float,
-        tail_threshold: float,
+        l_order: int = 1,
+        r_order: int = 1,
+        threshold: float = 1.0,
+        smooth_factor: float = 1.0,
+        noise_threshold: float = 0.0,
+        tail_threshold: float = 0.0,
     ) -> None:
         super().__init__()
-        self.cif_conv1d = nn.Conv1d(idim, idim, l_order + r_order + 1, groups=groups)
+        self.cif_conv1d = nn.Conv1d(idim, idim, l_order + r_order + 1, groups=idim if self.depthwise else 1)
         self.cif_output = nn.Linear(idim, 1)
         self.l_order = l_order
         self.r_order = r_order
@@ -208,18 +211,11 @@ class _Predictor(nn.Module):
 class CifPredictor(_Predictor):
     """Weights from a depth-wise convolution with residual; keys `cif_conv1d`, `cif_output`."""
 
-    def __init__(
-        self,
-        idim: int,
-        l_order: int = 1,
-        r_order: int = 1,
-        threshold: float = 1.0,
-        dropout: float = 0.1,
-        smooth_factor: float = 1.0,
-        noise_threshold: float = 0.0,
-        tail_threshold: float = 0.45,
-    ) -> None:
-        super().__init__(idim, l_order, r_order, threshold, idim, smooth_factor, noise_threshold, tail_threshold)
+    depthwise = True
+
+    @extends(_Predictor.__init__)
+    def __init__(self, *, dropout: float = 0.1, tail_threshold: float = 0.45, **options: Any) -> None:
+        super().__init__(tail_threshold=tail_threshold, **options)
         self.dropout = nn.Dropout(dropout)
 
     def convolve(self, hidden: Tensor) -> Tensor:
@@ -233,18 +229,6 @@ class CifPredictorV2(_Predictor):
     Options of released configurations that change nothing are left out: `dropout` was never applied, and `tail_mask`
     only chose at which padded frame the tail of a short utterance stood.
     """
-
-    def __init__(
-        self,
-        idim: int,
-        l_order: int = 1,
-        r_order: int = 1,
-        threshold: float = 1.0,
-        smooth_factor: float = 1.0,
-        noise_threshold: float = 0.0,
-        tail_threshold: float = 0.0,
-    ) -> None:
-        super().__init__(idim, l_order, r_order, threshold, 1, smooth_factor, noise_threshold, tail_threshold)
 
     def convolve(self, hidden: Tensor) -> Tensor:
         return self._context(hidden).relu()
@@ -267,22 +251,19 @@ class CifPredictorV3(CifPredictorV2):
         upsample_type: "cnn" (nothing more), "cnn_blstm" (`blstm`) or "cnn_attn" (`self_attn`).
     """
 
+    @extends(CifPredictorV2.__init__)
     def __init__(
         self,
+        *,
         idim: int,
-        l_order: int = 1,
-        r_order: int = 1,
-        threshold: float = 1.0,
-        smooth_factor: float = 1.0,
-        noise_threshold: float = 0.0,
-        tail_threshold: float = 0.0,
         smooth_factor2: float = 1.0,
         noise_threshold2: float = 0.0,
         upsample_times: int = 5,
         use_cif1_cnn: bool = True,
         upsample_type: str = "cnn",
+        **options: Any,
     ) -> None:
-        super().__init__(idim, l_order, r_order, threshold, smooth_factor, noise_threshold, tail_threshold)
+        super().__init__(idim=idim, **options)
         if upsample_type not in ("cnn", "cnn_blstm", "cnn_attn"):
             raise ConfigError(f"predictor_conf: upsample_type must be cnn, cnn_blstm or cnn_attn, not {upsample_type}")
         self.smooth_factor2 = smooth_factor2

@@ -8,6 +8,7 @@ self-attention.  Masks are bool, True = valid.
 from __future__ import annotations
 
 import math
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,8 @@ from torch.nn import functional as F
 from funasr.layers.attention import scaled_attention
 from funasr.layers.feed_forward import PositionwiseFeedForward
 from funasr.layers.layer_norm import LayerNorm
-from funasr.layers.mask import length_mask
+from funasr.layers.linear import linear_relu
+from funasr.layers.mask import padding_mask
 from funasr.utils.errors import ConfigError
 
 
@@ -117,6 +119,8 @@ class SANMEncoderLayer(nn.Module):
     A block that changes the width (in_dim != dim) has no residual around its attention.
     """
 
+    attention_type: ClassVar[type[SANMAttention]] = SANMAttention
+
     def __init__(
         self,
         in_dim: int,
@@ -130,7 +134,7 @@ class SANMEncoderLayer(nn.Module):
         normalize_before: bool = True,
     ) -> None:
         super().__init__()
-        self.self_attn = SANMAttention(heads, in_dim, dim, attention_dropout, kernel_size, shift)
+        self.self_attn = self.attention_type(heads, in_dim, dim, attention_dropout, kernel_size, shift)
         self.feed_forward = PositionwiseFeedForward(dim, hidden, dropout)
         self.norm1 = LayerNorm(in_dim if normalize_before else dim)
         self.norm2 = LayerNorm(dim)
@@ -159,7 +163,7 @@ class SANMDecoderFeedForward(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.w_2(self.norm(self.dropout(self.w_1(x).relu())))
+        return self.w_2(self.norm(self.dropout(linear_relu(self.w_1, x))))
 
 
 class DecoderMemory(nn.Module):
@@ -225,7 +229,10 @@ class SANMDecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None, memory: Tensor, memory_mask: Tensor | None) -> Tensor:
-        """x (batch, tokens, dim), its mask (batch, tokens), encoder output, its mask (batch, 1, frames) -> as x."""
+        """x (batch, tokens, dim), its mask (batch, tokens), encoder output, its mask (batch, 1, frames) -> as x.
+
+        A mask is None where nothing is padding.
+        """
         x = x + self.dropout(self.self_attn(self.norm2(self.feed_forward(self.norm1(x))), mask))
         if self.src_attn is None:
             return x
@@ -257,42 +264,56 @@ class SANMOutputLayer(nn.Module):
 
 
 class SANMDecoderStack(nn.Module):
-    """What all SAN-M decoders share: blocks with and without cross attention, the last block, layer norm.
+    """What all SAN-M decoders share: blocks with and without cross attention, the last block, embedding and output.
 
     Args:
-        dim: width; memory_dim: width of the encoder output.
-        cross_blocks, memory_blocks: number of blocks with and without attention to the encoder output.
-        cross_shift, memory_shift: shift of their memories, see FsmnBlock.
+        vocab_size: number of tokens.
+        encoder_output_size: width of the encoder output, and of the decoder unless `attention_dim` says otherwise.
+        linear_units: hidden units of the feed-forward blocks.
+        use_output_layer: whether there are token scores; without them `forward` gives hidden vectors.
+        wo_input_layer: leave out `embed`, the token embeddings.
+        att_layer_num: blocks with cross attention; `num_blocks` - `att_layer_num` more (if positive) have none.
+        kernel_size: tokens of the memories.
+        sanm_shfit: shift of the memories of blocks with cross attention, see FsmnBlock; null makes them causal.
     """
+
+    shifts_all: ClassVar[bool] = False
+    """Whether `sanm_shfit` holds for the blocks without cross attention too; else those look as far ahead as back."""
 
     def __init__(
         self,
-        dim: int,
-        memory_dim: int,
-        heads: int,
-        hidden: int,
-        kernel_size: int,
-        cross_blocks: int,
-        cross_shift: int,
-        memory_blocks: int,
-        memory_shift: int,
-        dropout: float,
-        self_attention_dropout: float,
-        src_attention_dropout: float,
+        vocab_size: int,
+        encoder_output_size: int,
+        attention_heads: int = 4,
+        linear_units: int = 2048,
+        num_blocks: int = 6,
+        dropout_rate: float = 0.1,
+        self_attention_dropout_rate: float = 0.0,
+        src_attention_dropout_rate: float = 0.0,
+        use_output_layer: bool = True,
+        wo_input_layer: bool = False,
+        att_layer_num: int = 6,
+        kernel_size: int = 21,
+        sanm_shfit: int | None = 0,
+        attention_dim: int | None = None,
     ) -> None:
         super().__init__()
-        dropouts = (dropout, self_attention_dropout, src_attention_dropout)
+        dim = encoder_output_size if attention_dim is None else attention_dim
+        shift = (kernel_size - 1) // 2 if sanm_shfit is None else sanm_shfit
+        shape = (dim, attention_heads, linear_units, kernel_size)
+        rates = (dropout_rate, self_attention_dropout_rate, src_attention_dropout_rate)
         self.decoders = nn.ModuleList(
-            SANMDecoderLayer(dim, heads, hidden, kernel_size, cross_shift, memory_dim, *dropouts)
-            for _ in range(cross_blocks)
+            SANMDecoderLayer(*shape, shift, encoder_output_size, *rates) for _ in range(att_layer_num)
         )
-        if memory_blocks > 0:
+        if num_blocks > att_layer_num:
+            own_shift = shift if self.shifts_all else 0
             self.decoders2 = nn.ModuleList(
-                SANMDecoderLayer(dim, heads, hidden, kernel_size, memory_shift, None, *dropouts)
-                for _ in range(memory_blocks)
+                SANMDecoderLayer(*shape, own_shift, None, *rates) for _ in range(num_blocks - att_layer_num)
             )
-        self.decoders3 = nn.ModuleList([SANMOutputLayer(dim, hidden, dropout)])
+        self.decoders3 = nn.ModuleList([SANMOutputLayer(dim, linear_units, dropout_rate)])
         self.after_norm = LayerNorm(dim)
+        self.embed: Any = None if wo_input_layer else nn.Sequential(nn.Embedding(vocab_size, dim))
+        self.output_layer: Any = nn.Linear(dim, vocab_size) if use_output_layer else None
 
     @property
     def blocks(self) -> list[SANMDecoderLayer]:
@@ -306,8 +327,10 @@ class SANMDecoderStack(nn.Module):
             memory: encoder output (batch, frames, memory_dim); memory_lengths: (batch,).
             x: (batch, tokens, dim); x_lengths: (batch,).
         """
-        mask = length_mask(x_lengths, x.size(1))
-        memory_mask = length_mask(memory_lengths, memory.size(1))[:, None]
+        mask = padding_mask(x_lengths, x.size(1))
+        memory_mask = padding_mask(memory_lengths, memory.size(1))
+        if memory_mask is not None:
+            memory_mask = memory_mask[:, None]
         for block in self.blocks:
             x = block(x, mask, memory, memory_mask)
         return self.after_norm(self.decoders3[0](x))

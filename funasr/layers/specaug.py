@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from funasr.layers.mask import length_mask
 from funasr.register import tables
 from funasr.utils.errors import ConfigError
+from funasr.utils.signature import extends
 
 WARP_MODES = ("bicubic", "bilinear")
 CUBIC_A = -0.75  # the cubic convolution kernel of torch.nn.functional.interpolate
@@ -103,33 +105,10 @@ class SpecAug(nn.Module):
 class SpecAugLFR(SpecAug):
     """SpecAug for features of `lfr_rate` + 1 stacked frames: a frequency mask covers the same bins in each of them."""
 
-    def __init__(
-        self,
-        apply_time_warp: bool = True,
-        time_warp_window: int = 5,
-        time_warp_mode: str = "bicubic",
-        apply_freq_mask: bool = True,
-        freq_mask_width_range: int | Sequence[int] = (0, 20),
-        num_freq_mask: int = 2,
-        lfr_rate: int = 0,
-        apply_time_mask: bool = True,
-        time_mask_width_range: int | Sequence[int] | None = None,
-        time_mask_width_ratio_range: float | Sequence[float] | None = None,
-        num_time_mask: int = 2,
-    ) -> None:
+    @extends(SpecAug.__init__)
+    def __init__(self, *, lfr_rate: int = 0, **options: Any) -> None:
         """Options as in `SpecAug`; `lfr_rate` is lfr_m - 1 of the front end."""
-        super().__init__(
-            apply_time_warp=apply_time_warp,
-            time_warp_window=time_warp_window,
-            time_warp_mode=time_warp_mode,
-            apply_freq_mask=apply_freq_mask,
-            freq_mask_width_range=freq_mask_width_range,
-            num_freq_mask=num_freq_mask,
-            apply_time_mask=apply_time_mask,
-            time_mask_width_range=time_mask_width_range,
-            time_mask_width_ratio_range=time_mask_width_ratio_range,
-            num_time_mask=num_time_mask,
-        )
+        super().__init__(**options)
         self.slots = lfr_rate + 1
 
 

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from funasr.tasks.parser import Repeat
 from funasr.utils.nested_dict import NestedDictAction
-from funasr.utils.option_types import humanfriendly_size, int_or_none, int_range, str2bool, str_or_none
+from funasr.utils.option_types import (
+    float_or_none,
+    humanfriendly_size,
+    int_or_none,
+    int_range,
+    str2bool,
+    str_or_none,
+)
 
-BATCH_TYPES = ("unsorted", "sorted", "folded", "length", "numel", "bucket")
+BATCH_TYPES = ("unsorted", "sorted", "folded", "length", "numel", "bucket", "shuffled")
+INIT_SCHEMES = ("chainer", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", None)
 ITERATOR_TYPES = ("sequence", "chunk")
 
 
@@ -63,12 +72,18 @@ def _add_weights(group: argparse._ArgumentGroup) -> None:
 
 def _add_batches(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--iterator_type", default="sequence", choices=ITERATOR_TYPES, help="whole samples or chunks")
+    group.add_argument(
+        "--multiple_iterator",
+        type=str2bool,
+        default=False,
+        help="training paths and shape files are directories of funasr.bin.split_scps, read one split after the other",
+    )
     group.add_argument("--num_iters_per_epoch", type=int_or_none, default=None, help="batches per epoch; default: all")
     group.add_argument(
         "--batch_type",
         default="folded",
         choices=BATCH_TYPES,
-        help="how batches are made; all but unsorted need shape files",
+        help="how batches are made; all but unsorted and shuffled need shape files",
     )
     group.add_argument("--valid_batch_type", type=str_or_none, default=None, choices=(*BATCH_TYPES, None))
     group.add_argument("--batch_size", type=int_range(1), default=20, help="samples in a batch, per process")
@@ -114,3 +129,21 @@ def _add_optimizers(group: argparse._ArgumentGroup, num_optimizers: int) -> None
     group.add_argument(
         "--exclude_weight_decay", type=str2bool, default=False, help="no weight decay for biases and norms"
     )
+
+
+def add_augmentation_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what a task with waveforms may do to them in training; `augmentation_options` reads it."""
+    audio = parser.add_argument_group("Augmentation (training only)")
+    audio.add_argument("--speed_perturb", type=float, action=Repeat, default=[], help="a factor, e.g. 0.9")
+    audio.add_argument("--speech_volume_normalize", type=float_or_none, default=None, help="peak, e.g. 0.9")
+    audio.add_argument("--rir_scp", type=str_or_none, default=None, help="list of impulse responses")
+    audio.add_argument("--rir_apply_prob", type=float, default=1.0)
+    audio.add_argument("--noise_scp", type=str_or_none, default=None, help="list of noises")
+    audio.add_argument("--noise_apply_prob", type=float, default=1.0)
+    audio.add_argument("--noise_db_range", default="13_15", help="signal-to-noise ratio in dB: 10 or 10_20")
+
+
+def augmentation_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of `add_augmentation_arguments` as `CommonPreprocessor` takes them."""
+    names = "speed_perturb speech_volume_normalize rir_scp rir_apply_prob noise_scp noise_apply_prob noise_db_range"
+    return {name: getattr(args, name) for name in names.split()}

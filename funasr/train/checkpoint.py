@@ -24,7 +24,7 @@ from funasr.train.options import Criterion
 from funasr.train.reporter import Reporter
 from funasr.utils.errors import ConfigError
 from funasr.utils.io import atomic_path
-from funasr.utils.weights import load_plain
+from funasr.utils.weights import has_prefix, load_plain
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +61,10 @@ class CheckpointDir:
         return state
 
     def save_epoch(self, epoch: int, model: nn.Module) -> None:
-        """Write the weights of an epoch."""
-        save_file(model.state_dict(), self.epoch_file(epoch))
+        """Write the weights of an epoch, without the model's `training_only_parts` if it names any."""
+        parts: Sequence[str] = getattr(model, "training_only_parts", ())
+        weights = {k: v for k, v in model.state_dict().items() if not any(has_prefix(k, part) for part in parts)}
+        save_file(weights, self.epoch_file(epoch))
 
     def link_best(self, reporter: Reporter, criteria: Iterable[Criterion]) -> None:
         """Let `PHASE.KEY.best.pt` be the weights of the best epoch, for each criterion that has values."""

@@ -20,6 +20,8 @@ from funasr.utils.io import atomic_path
 
 logger = logging.getLogger(__name__)
 
+DRAW_INTERVAL_S = 60.0  # a set of curves takes one or two seconds, during which all ranks wait
+
 
 class SpeedMeter:
     """Throughput, padding share and data-wait share since it was last asked."""
@@ -63,6 +65,8 @@ class Monitor:
         self._writers: dict[str, Any] = {}
         self._bar: Any = None
         self._curves = active and options.use_matplotlib
+        self._drawn_at = time.monotonic()
+        self._undrawn: Reporter | None = None
         if active:
             (output_dir / "log").mkdir(parents=True, exist_ok=True)
             self._metrics = (output_dir / "log" / "metrics.jsonl").open("a", encoding="utf-8")
@@ -115,12 +119,14 @@ class Monitor:
             self._scalars(phase, {f"epoch/{key}": value for key, value in values.items()}, num_updates)
             self._write(f"{phase}_epoch", epoch=epoch, num_updates=num_updates, values=values, seconds=seconds[phase])
         logger.info("%depoch results: %s, total_count=%d", epoch, ", ".join(parts), num_updates)
-        if self._curves:
-            self._draw(reporter)
+        self._undrawn = reporter
+        if time.monotonic() - self._drawn_at >= DRAW_INTERVAL_S:
+            self._draw()
 
     def close(self) -> None:
         """Flush and close all files."""
         self.end_phase()
+        self._draw()
         for writer in self._writers.values():
             writer.close()
         if self.active:
@@ -147,8 +153,12 @@ class Monitor:
         for phase in ("train", "valid"):
             self._writers[phase] = SummaryWriter(str(self.output_dir / "tensorboard" / phase))
 
-    def _draw(self, reporter: Reporter) -> None:
+    def _draw(self) -> None:
         """One figure per value: `images/KEY.png`, a line for each phase over the epochs."""
+        reporter, self._undrawn = self._undrawn, None
+        if reporter is None or not self._curves:
+            return
+        self._drawn_at = time.monotonic()
         try:
             from matplotlib.figure import Figure
         except ImportError:

@@ -94,7 +94,8 @@ class CTTransformer(FunASRModel):
             punc: mark id after each token (batch, tokens); punc_lengths: (batch,), equal to text_lengths.
 
         Returns:
-            loss, stats (`loss`, `acc` over the labelled tokens), number of labelled tokens.
+            loss, stats (`loss`, `acc` over the labelled tokens, `f1` of all marks in this batch), number of labelled
+            tokens.
         """
         return self._loss(self.logits(self._readable(text, text_lengths), text_lengths), punc, punc_lengths)
 
@@ -111,11 +112,16 @@ class CTTransformer(FunASRModel):
         )
         count = labelled.sum()
         loss = total / count.clamp(min=1)
-        correct = (logits.detach().argmax(dim=-1) == labels) & labelled
-        return loss, {"loss": loss.detach(), "acc": correct.sum() / count.clamp(min=1)}, count
+        found = logits.detach().argmax(dim=-1)
+        correct = (found == labels) & labelled
+        written = labelled & (labels != self.marks.nothing)
+        put = labelled & (found != self.marks.nothing)
+        f1 = 2 * (correct & written).sum() / (written.sum() + put.sum()).clamp(min=1)
+        return loss, {"loss": loss.detach(), "acc": correct.sum() / count.clamp(min=1), "f1": f1}, count
 
-    def collect_feats(self, speech: Tensor, speech_lengths: Tensor, **_: Any) -> dict[str, Tensor]:
-        raise ConfigError("a punctuation model reads text: there are no features to collect statistics of")
+    def collect_feats(self, *_: Any, **__: Any) -> dict[str, Tensor]:
+        """Nothing: a text has no features, and the statistics pass only counts its tokens."""
+        return {}
 
     @torch.no_grad()
     def inference(  # type: ignore[override]

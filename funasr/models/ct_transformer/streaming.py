@@ -7,7 +7,7 @@ from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from funasr.models.abs_model import Result, Stats
 from funasr.models.ct_transformer.model import CTTransformer, checked_texts, text_keys
@@ -15,6 +15,7 @@ from funasr.models.ct_transformer.windows import LONG_TOKENS, LONGEST_TOKENS, la
 from funasr.models.ct_transformer.writer import is_ascii
 from funasr.register import tables
 from funasr.text.sentences import split_tokens
+from funasr.utils.signature import extends
 
 Cache = MutableMapping[str, Any]
 """State of one session, held by the caller, {} at first; `pre_text` are the tokens of the open sentence."""
@@ -27,29 +28,9 @@ class CTTransformerStreaming(CTTransformer):
     Texts are always cut into characters.
     """
 
-    def __init__(
-        self,
-        encoder: nn.Module,
-        vocab_size: int,
-        punc_list: Sequence[str],
-        punc_weight: Sequence[float] | None = None,
-        embed_unit: int = 128,
-        att_unit: int = 256,
-        dropout_rate: float = 0.5,
-        ignore_id: int = -1,
-        sentence_end_id: int = 3,
-    ) -> None:
-        super().__init__(
-            encoder,
-            vocab_size,
-            punc_list,
-            punc_weight,
-            embed_unit,
-            att_unit,
-            dropout_rate,
-            ignore_id,
-            sentence_end_id,
-        )
+    @extends(CTTransformer.__init__, without=("jieba_usr_dict",))
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
 
     def logits(self, text: Tensor, text_lengths: Tensor, vad_indexes: Tensor | None = None) -> Tensor:
         """Scores (batch, tokens, marks); `vad_indexes` (batch,): first token after a pause, 0 if there is none."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from funasr.layers.layer_norm import LayerNorm
 from funasr.layers.mask import causal_mask, length_mask
-from funasr.layers.sanm import SANMAttention, SANMEncoderLayer, position_table
+from funasr.layers.sanm import SANMAttention, SANMEncoderLayer
+from funasr.layers.sanm_encoder import SANMEncoderStack
 from funasr.register import tables
-from funasr.utils.errors import ConfigError
+from funasr.utils.signature import extends
 
 
 class VisibleAttention(SANMAttention):
@@ -36,20 +37,7 @@ class VisibleAttention(SANMAttention):
 class VisibleEncoderLayer(SANMEncoderLayer):
     """A SAN-M block with VisibleAttention."""
 
-    def __init__(
-        self,
-        in_dim: int,
-        dim: int,
-        heads: int,
-        hidden: int,
-        kernel_size: int,
-        shift: int,
-        dropout: float,
-        attention_dropout: float,
-        normalize_before: bool,
-    ) -> None:
-        super().__init__(in_dim, dim, heads, hidden, kernel_size, shift, dropout, attention_dropout, normalize_before)
-        self.self_attn = VisibleAttention(heads, in_dim, dim, attention_dropout, kernel_size, shift)
+    attention_type = VisibleAttention
 
 
 def visible_tokens(lengths: Tensor, size: int, vad_indexes: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -70,49 +58,23 @@ def visible_tokens(lengths: Tensor, size: int, vad_indexes: Tensor | None = None
 
 
 @tables.register("encoder_classes", "SANMVadEncoder", aliases=("sanm_vad",))
-class SANMVadEncoder(nn.Module):
+class SANMVadEncoder(SANMEncoderStack):
     """SAN-M blocks in which a token sees those before it; the last of several blocks sees all up to a pause.
 
     Chen et al., "Controllable Time-Delay Transformer for Real-Time Punctuation Prediction and Disfluency Detection",
     2020.
 
-    Args:
-        input_size: width of the token embeddings.
-        output_size: width of the blocks; attention_heads must divide it.
-        linear_units: hidden units of the feed-forward blocks.
-        input_layer: `pe`, positions added to the embeddings, is the only one.
-        kernel_size: tokens of the FSMN memory; sanm_shfit: by how many it looks further back than centred,
-            (kernel_size - 1) // 2 for a memory that does not look ahead.
+    Arguments are those of SANMEncoderStack.
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        output_size: int = 256,
-        attention_heads: int = 4,
-        linear_units: int = 2048,
-        num_blocks: int = 6,
-        dropout_rate: float = 0.1,
-        attention_dropout_rate: float = 0.0,
-        input_layer: str = "pe",
-        normalize_before: bool = True,
-        kernel_size: int = 11,
-        sanm_shfit: int = 0,
-    ) -> None:
-        super().__init__()
-        if input_layer != "pe":
-            raise ConfigError(f"SANMVadEncoder reads token embeddings: input_layer must be pe, not {input_layer}")
-        self._output_size = output_size
-        shape = (output_size, attention_heads, linear_units, kernel_size, sanm_shfit)
-        rates = (dropout_rate, attention_dropout_rate, normalize_before)
-        self.encoders0 = nn.ModuleList([VisibleEncoderLayer(input_size, *shape, *rates)])
-        self.encoders = nn.ModuleList(VisibleEncoderLayer(output_size, *shape, *rates) for _ in range(num_blocks - 1))
+    block_type = VisibleEncoderLayer
+
+    @extends(SANMEncoderStack.__init__)
+    def __init__(self, *, output_size: int = 256, normalize_before: bool = True, **options: Any) -> None:
+        super().__init__(output_size=output_size, normalize_before=normalize_before, **options)
         self.normalize_before = normalize_before
         if normalize_before:
             self.after_norm = LayerNorm(output_size)
-
-    def output_size(self) -> int:
-        return self._output_size
 
     def forward(
         self, xs: Tensor, xs_lengths: Tensor, vad_indexes: Tensor | None = None, isolate: bool = False
@@ -129,8 +91,7 @@ class SANMVadEncoder(nn.Module):
         """
         if xs.size(1) == 0:
             return xs.new_zeros(xs.size(0), 0, self._output_size), xs_lengths, []
-        scaled = xs.float() * math.sqrt(self._output_size) + position_table(xs.size(1), xs.size(2), xs.device)
-        xs = scaled.to(xs.dtype)
+        xs = self.with_positions(xs)
         causal, last = visible_tokens(xs_lengths, xs.size(1), vad_indexes)
         blocks = [*self.encoders0, *self.encoders]
         for number, block in enumerate(blocks, start=1):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -17,7 +16,8 @@ from funasr.layers.ctc import CTC
 from funasr.layers.label_smoothing import LabelSmoothingLoss
 from funasr.layers.mask import length_mask
 from funasr.layers.text_targets import add_sos_eos, token_accuracy
-from funasr.models.abs_model import FunASRModel, Result, Stats, prepare_features
+from funasr.models.abs_model import FunASRModel, Result, Stats
+from funasr.models.inputs import read_inputs
 from funasr.models.results import make_result
 from funasr.register import tables
 from funasr.utils.errors import ConfigError
@@ -159,11 +159,8 @@ class HybridCTCAttention(FunASRModel):
         if len(data_in) == 0:
             return [], {}
         decoding = self._checked_decoding(decoding)
-        started = time.perf_counter()
-        feats, feats_lengths = prepare_features(data_in, data_lengths, frontend, self.device)
-        extracted = time.perf_counter()
-        keys = list(key) if key is not None else [f"utt_{i}" for i in range(feats.size(0))]
-        memory, lengths, _ = self.encode(feats, feats_lengths, isolate=True)
+        inputs = read_inputs(data_in, data_lengths, key, frontend, next(self.parameters()))
+        memory, lengths, _ = self.encode(inputs.feats, inputs.lengths, isolate=True)
         if decoding == "beam":
             ctc_weight = decoding_ctc_weight if self.ctc is not None else 0.0
             options = BeamSearchOptions(beam_size, ctc_weight, penalty, maxlenratio, minlenratio, nbest)
@@ -173,11 +170,10 @@ class HybridCTCAttention(FunASRModel):
         drop = (self.blank_id, self.sos, self.eos)
         results = [
             make_result(name, found.ids, tokenizer, drop, found.score if with_scores else None)
-            for name, best in zip(keys, hypotheses)
+            for name, best in zip(inputs.keys, hypotheses)
             for found in best or [Hypothesis((), 0.0, {})]
         ]
-        meta: dict[str, Any] = {"extract_feat": extracted - started, "decode": time.perf_counter() - extracted}
-        return results, meta
+        return results, inputs.timings()
 
     def _beam_search(self, memory: Tensor, lengths: Tensor, options: BeamSearchOptions) -> list[list[Hypothesis]]:
         log_probs = self.ctc.log_softmax(memory) if self.ctc is not None and options.ctc_weight > 0.0 else None

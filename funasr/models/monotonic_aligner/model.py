@@ -5,7 +5,6 @@ Shi et al., "Achieving Timestamp Prediction While Recognizing with Non-Autoregre
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,11 +13,11 @@ from torch import Tensor, nn
 
 from funasr.layers.cif import CifPredictorV3, cif_length_loss
 from funasr.layers.mask import length_mask
-from funasr.layers.timestamps import cif_timestamps, feature_frame_ms, frames_per_output
-from funasr.models.abs_model import FunASRModel, Result, Stats, prepare_features
+from funasr.layers.timestamps import cif_timestamps, frames_per_output
+from funasr.models.abs_model import FunASRModel, Result, Stats
+from funasr.models.inputs import read_inputs
+from funasr.models.results import add_timestamps
 from funasr.register import tables
-from funasr.text.postprocess import SPECIAL_TOKENS, sentence_postprocess
-from funasr.tokenizers.char_tokenizer import CharTokenizer
 from funasr.utils.errors import ConfigError, DataError
 
 
@@ -121,28 +120,26 @@ class MonotonicAligner(FunASRModel):
             return [], {}
         if tokenizer is None:
             raise ConfigError("MonotonicAligner needs a tokenizer; its model directory names none")
-        started = time.perf_counter()
         audio, texts = _split_pairs(data_in) if text is None else (data_in, list(text))
         if len(texts) != len(audio):
             raise DataError(f"{len(audio)} recordings cannot be aligned with {len(texts)} texts")
         tokens = [list(tokenizer.text2tokens(line)) if line.strip() else [] for line in texts]
-        feats, lengths = prepare_features(audio, data_lengths, frontend, self.device)
-        feats = feats.to(next(self.parameters()).dtype)
-        extracted = time.perf_counter()
-        counts = torch.tensor([len(row) for row in tokens], device=feats.device)
-        _, frames, alphas, peaks = self.align(feats, lengths, counts)
+        inputs = read_inputs(audio, data_lengths, key, frontend, next(self.parameters()))
+        counts = torch.tensor([len(row) for row in tokens], device=inputs.feats.device)
+        _, frames, alphas, peaks = self.align(inputs.feats, inputs.lengths, counts)
         alphas, peaks = alphas.cpu(), peaks.cpu()
-        feature_ms = feature_frame_ms(frontend)
-        frame_ms = feature_ms * frames_per_output(self.encoder)
+        frame_ms = inputs.feature_ms * frames_per_output(self.encoder)
         results = []
-        for row, (name, spoken) in enumerate(zip(key or [f"utt_{i}" for i in range(len(texts))], tokens)):
+        for row, (name, spoken) in enumerate(zip(inputs.keys, tokens)):
             fine = int(frames[row]) * self.predictor.upsample_times
-            samples = len(audio[row]) if data_lengths is None else int(data_lengths[row])
-            duration = float(frames[row]) * frame_ms if frontend is None else 1000.0 * samples / frontend.fs
+            duration = float(frames[row]) * frame_ms if inputs.durations is None else inputs.durations[row]
             curves = (alphas[row, :fine], peaks[row, :fine])
             spans = cif_timestamps(*curves, len(spoken), frame_ms / self.predictor.upsample_times, begin_time, duration)
-            results.append({"key": name, **_units(spoken, spans, tokenizer)})
-        return results, {"extract_feat": extracted - started, "decode": time.perf_counter() - extracted}
+            said = {"key": name, "token": spoken, "text": tokenizer.tokens2text(spoken) if spoken else ""}
+            timed = add_timestamps(said, spans, tokenizer)
+            timed.pop("token")
+            results.append(timed)
+        return results, inputs.timings()
 
 
 def _split_pairs(data_in: Sequence[Any] | Tensor) -> tuple[list[Any], list[str]]:
@@ -153,12 +150,3 @@ def _split_pairs(data_in: Sequence[Any] | Tensor) -> tuple[list[Any], list[str]]
     if len(pairs) != len(data_in):
         raise DataError("alignment needs audio and text: give pairs (audio, text)")
     return [audio for audio, _ in pairs], [text for _, text in pairs]
-
-
-def _units(tokens: Sequence[str], spans: Sequence[Sequence[int]], tokenizer: Any) -> dict[str, Any]:
-    """Text of the tokens and the times of its units; unknown tokens take their times with them when they go."""
-    if not isinstance(tokenizer, CharTokenizer) or tokenizer.spaces_are_tokens:
-        return {"text": tokenizer.tokens2text(list(tokens)), "timestamp": [list(span) for span in spans]}
-    kept = [list(span) for token, span in zip(tokens, spans) if token not in SPECIAL_TOKENS]
-    text, times, _ = sentence_postprocess(tokens, kept)
-    return {"text": text, "timestamp": times}

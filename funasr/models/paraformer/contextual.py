@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from funasr.layers.ctc import CTC
 from funasr.models.abs_model import Result, Stats
 from funasr.models.paraformer.hotwords import (
     Hotwords,
@@ -20,8 +18,8 @@ from funasr.models.paraformer.hotwords import (
     pad_hotwords,
 )
 from funasr.models.paraformer.model import Paraformer, Scorer
-from funasr.models.paraformer.recognition import SearchOptions, read_inputs
 from funasr.register import tables
+from funasr.utils.signature import extends
 
 
 @tables.register(
@@ -42,50 +40,17 @@ class ContextualParaformer(Paraformer):
     The other arguments are those of Paraformer.
     """
 
+    @extends(Paraformer.__init__)
     def __init__(
         self,
-        encoder: nn.Module,
-        decoder: nn.Module,
-        predictor: nn.Module,
-        ctc: CTC | None,
+        *,
         vocab_size: int,
-        specaug: nn.Module | None = None,
-        normalize: nn.Module | None = None,
-        ctc_weight: float = 0.5,
-        lsm_weight: float = 0.0,
-        length_normalized_loss: bool = False,
-        predictor_weight: float = 0.0,
-        predictor_bias: int = 0,
-        sampling_ratio: float = 0.2,
-        share_embedding: bool = False,
-        ignore_id: int = -1,
-        blank_id: int = 0,
-        sos: int = 1,
-        eos: int = 2,
         inner_dim: int = 256,
         bias_encoder_type: str = "lstm",
         use_decoder_embedding: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            encoder,
-            decoder,
-            predictor,
-            ctc,
-            vocab_size,
-            specaug,
-            normalize,
-            ctc_weight,
-            lsm_weight,
-            length_normalized_loss,
-            predictor_weight,
-            predictor_bias,
-            sampling_ratio,
-            share_embedding,
-            ignore_id,
-            blank_id,
-            sos,
-            eos,
-        )
+        super().__init__(vocab_size=vocab_size, **options)
         check_bias_encoder(self, bias_encoder_type)
         self.bias_encoder = nn.LSTM(inner_dim, inner_dim, 1, batch_first=True)
         self.bias_embed = nn.Embedding(vocab_size, inner_dim)
@@ -130,26 +95,9 @@ class ContextualParaformer(Paraformer):
         return self.decoder(memory, lengths, embeds, token_lengths, vectors, clas_scale)[0]
 
     @torch.no_grad()
+    @extends(Paraformer.inference, without=("scorer",))
     def inference(
-        self,
-        data_in: Sequence[Tensor] | Tensor,
-        data_lengths: Tensor | None = None,
-        key: Sequence[str] | None = None,
-        tokenizer: Any = None,
-        frontend: Any = None,
-        *,
-        data_type: str = "sound",
-        hotword: Hotwords = None,
-        clas_scale: float = 1.0,
-        output_timestamp: bool = False,
-        pred_timestamp: bool = False,
-        begin_time: float = 0.0,
-        decoding_ctc_weight: float = 0.0,
-        beam_size: int = 2,
-        nbest: int = 1,
-        penalty: float = 0.0,
-        with_scores: bool = False,
-        **kwargs: Any,
+        self, *, tokenizer: Any = None, hotword: Hotwords = None, clas_scale: float = 1.0, **options: Any
     ) -> tuple[list[Result], dict[str, Any]]:
         """Recognise a batch; see Paraformer.
 
@@ -158,12 +106,6 @@ class ContextualParaformer(Paraformer):
                 one on each line.  None: only the entry that stands for no hotword.
             clas_scale: factor of what the hotwords contribute.
         """
-        if len(data_in) == 0:
-            return [], {}
-        search = self._checked(SearchOptions(decoding_ctc_weight, beam_size, nbest, penalty))
         ids = encode_hotwords(hotword, tokenizer, self.sos) or [[self.sos]]
         scorer = self._scorer(self.hotword_vectors(*pad_hotwords(ids, self.device)), clas_scale)
-        inputs = read_inputs(data_in, data_lengths, key, frontend, data_type, next(self.parameters()))
-        output = self.recognise(inputs.feats, inputs.lengths, scorer)
-        offset = begin_time if output_timestamp or pred_timestamp else None
-        return self._results(inputs, output, tokenizer, search, offset, with_scores)
+        return super().inference(tokenizer=tokenizer, scorer=scorer, **options)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -11,52 +13,20 @@ from funasr.layers.layer_norm import LayerNorm
 from funasr.layers.mask import length_mask
 from funasr.layers.sanm import CrossAttention, SANMDecoderLayer, SANMDecoderStack
 from funasr.register import tables
+from funasr.utils.errors import ConfigError
+from funasr.utils.signature import extends
 
 
 @tables.register("decoder_classes", "ParaformerSANMDecoder", aliases=("paraformer_decoder_sanm",))
 class ParaformerSANMDecoder(SANMDecoderStack):
     """Decoder with FSMN memories and cross attention (Gao et al., "Paraformer", 2022).
 
-    Args:
-        encoder_output_size: width of the encoder output and of the decoder.
-        att_layer_num: blocks with cross attention; `num_blocks` - `att_layer_num` more (if positive) have none.
-        sanm_shfit: shift of the memories of blocks with cross attention; null makes them causal.
-        use_output_layer: whether there are token scores; without them `forward` gives hidden vectors.
-        wo_input_layer: leave out `embed`, the token embeddings that training mixes in.
+    Its embedding is what training mixes in.  Arguments are those of SANMDecoderStack.
     """
 
-    def __init__(
-        self,
-        vocab_size: int,
-        encoder_output_size: int,
-        attention_heads: int = 4,
-        linear_units: int = 2048,
-        num_blocks: int = 6,
-        dropout_rate: float = 0.1,
-        self_attention_dropout_rate: float = 0.0,
-        src_attention_dropout_rate: float = 0.0,
-        use_output_layer: bool = True,
-        wo_input_layer: bool = False,
-        att_layer_num: int = 6,
-        kernel_size: int = 21,
-        sanm_shfit: int | None = 0,
-    ) -> None:
-        super().__init__(
-            dim=encoder_output_size,
-            memory_dim=encoder_output_size,
-            heads=attention_heads,
-            hidden=linear_units,
-            kernel_size=kernel_size,
-            cross_blocks=att_layer_num,
-            cross_shift=(kernel_size - 1) // 2 if sanm_shfit is None else sanm_shfit,
-            memory_blocks=num_blocks - att_layer_num,
-            memory_shift=0,
-            dropout=dropout_rate,
-            self_attention_dropout=self_attention_dropout_rate,
-            src_attention_dropout=src_attention_dropout_rate,
-        )
-        self.embed = None if wo_input_layer else nn.Sequential(nn.Embedding(vocab_size, encoder_output_size))
-        self.output_layer = nn.Linear(encoder_output_size, vocab_size) if use_output_layer else None
+    @extends(SANMDecoderStack.__init__, without=("attention_dim",))
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
 
     def forward(self, hs_pad: Tensor, hlens: Tensor, ys_in_pad: Tensor, ys_in_lens: Tensor) -> tuple[Tensor, Tensor]:
         """Token scores.
@@ -128,51 +98,19 @@ class _PositionedEmbedding(nn.Sequential):
 
 @tables.register("decoder_classes", "ContextualParaformerDecoder", aliases=("contextual_paraformer_decoder",))
 class ContextualParaformerDecoder(SANMDecoderStack):
-    """ParaformerSANMDecoder whose last block with cross attention also attends to hotwords.
+    """ParaformerSANMDecoder whose last block with cross attention, `last_decoder`, also attends to hotwords."""
 
-    Args:
-        att_layer_num: blocks with cross attention, `last_decoder` among them; `num_blocks` - `att_layer_num` more (if
-            positive) have none.
-
-    The other arguments are those of ParaformerSANMDecoder.
-    """
-
-    def __init__(
-        self,
-        vocab_size: int,
-        encoder_output_size: int,
-        attention_heads: int = 4,
-        linear_units: int = 2048,
-        num_blocks: int = 6,
-        dropout_rate: float = 0.1,
-        self_attention_dropout_rate: float = 0.0,
-        src_attention_dropout_rate: float = 0.0,
-        att_layer_num: int = 6,
-        kernel_size: int = 21,
-        sanm_shfit: int | None = 0,
-    ) -> None:
-        dim, shift = encoder_output_size, (kernel_size - 1) // 2 if sanm_shfit is None else sanm_shfit
-        dropouts = (dropout_rate, self_attention_dropout_rate, src_attention_dropout_rate)
-        super().__init__(
-            dim=dim,
-            memory_dim=dim,
-            heads=attention_heads,
-            hidden=linear_units,
-            kernel_size=kernel_size,
-            cross_blocks=att_layer_num - 1,
-            cross_shift=shift,
-            memory_blocks=num_blocks - att_layer_num,
-            memory_shift=0,
-            dropout=dropout_rate,
-            self_attention_dropout=self_attention_dropout_rate,
-            src_attention_dropout=src_attention_dropout_rate,
-        )
-        self.embed: nn.Module | None = nn.Sequential(nn.Embedding(vocab_size, dim))
-        self.last_decoder = _SplitDecoderLayer(dim, attention_heads, linear_units, kernel_size, shift, dim, *dropouts)
-        self.bias_decoder = _HotwordAttention(dim, attention_heads, src_attention_dropout_rate)
+    @extends(SANMDecoderStack.__init__, without=("use_output_layer", "wo_input_layer", "attention_dim"))
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        if not len(self.decoders):
+            raise ConfigError("decoder_conf: att_layer_num of ContextualParaformerDecoder must be at least 1")
+        last: Any = self.decoders.pop(-1)
+        dim = self.output_layer.in_features
+        self.last_decoder: Any = last
+        self.bias_decoder = _HotwordAttention(dim, last.src_attn.heads, last.src_attn.dropout)
         self.bias_output = nn.Conv1d(2 * dim, dim, 1, bias=False)
-        self.dropout = nn.Dropout(dropout_rate)
-        self.output_layer = nn.Linear(dim, vocab_size)
+        self.dropout = nn.Dropout(last.dropout.p)
 
     def forward(
         self,
@@ -198,7 +136,7 @@ class ContextualParaformerDecoder(SANMDecoderStack):
         memory_mask = length_mask(hlens, hs_pad.size(1))[:, None]
         for block in self.decoders:
             x = block(x, mask, hs_pad, memory_mask)
-        x, heard = self.last_decoder.split(x, mask, hs_pad, memory_mask)
+        x, heard = _split(self.last_decoder, x, mask, hs_pad, memory_mask)
         biased = self.dropout(self.bias_decoder(x, contextual_info)) * clas_scale
         joined = torch.cat([heard, biased], dim=-1).transpose(1, 2)
         x = x + self.dropout(self.bias_output(joined).transpose(1, 2))
@@ -207,14 +145,13 @@ class ContextualParaformerDecoder(SANMDecoderStack):
         return self.output_layer(self.after_norm(self.decoders3[0](x))), ys_in_lens
 
 
-class _SplitDecoderLayer(SANMDecoderLayer):
-    """A decoder block that does not add up what it has and what it hears."""
-
-    def split(self, x: Tensor, mask: Tensor, memory: Tensor, memory_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The block before cross attention and the output of cross attention, (batch, tokens, dim) each."""
-        assert self.src_attn is not None
-        x = x + self.dropout(self.self_attn(self.norm2(self.feed_forward(self.norm1(x))), mask))
-        return x, self.src_attn(self.norm3(x), *self.src_attn.keys_values(memory), memory_mask)
+def _split(
+    block: SANMDecoderLayer, x: Tensor, mask: Tensor, memory: Tensor, memory_mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What a block has before its cross attention, and the output of that, (batch, tokens, dim) each."""
+    assert block.src_attn is not None
+    x = x + block.dropout(block.self_attn(block.norm2(block.feed_forward(block.norm1(x))), mask))
+    return x, block.src_attn(block.norm3(x), *block.src_attn.keys_values(memory), memory_mask)
 
 
 class _HotwordAttention(nn.Module):

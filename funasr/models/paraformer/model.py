@@ -6,7 +6,6 @@ Gao et al., "Paraformer: Fast and Accurate Parallel Transformer for Non-autoregr
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -23,9 +22,9 @@ from funasr.layers.mask import length_mask
 from funasr.layers.text_targets import add_sos_eos, token_accuracy
 from funasr.layers.timestamps import cif_timestamps, frames_per_output
 from funasr.models.abs_model import FunASRModel, Result, Stats
-from funasr.models.paraformer.recognition import Inputs, Recognition, SearchOptions, greedy_search, read_inputs
-from funasr.models.paraformer.timing import add_timestamps
-from funasr.models.results import make_result
+from funasr.models.inputs import Inputs, read_inputs
+from funasr.models.paraformer.recognition import Recognition, SearchOptions, greedy_search
+from funasr.models.results import add_timestamps, make_result
 from funasr.register import tables
 from funasr.utils.errors import ConfigError
 
@@ -239,7 +238,7 @@ class Paraformer(FunASRModel):
         frontend: Any = None,
         *,
         data_type: str = "sound",
-        output_timestamp: bool = False,
+        output_timestamp: bool | None = None,
         pred_timestamp: bool = False,
         begin_time: float = 0.0,
         decoding_ctc_weight: float = 0.0,
@@ -247,6 +246,7 @@ class Paraformer(FunASRModel):
         nbest: int = 1,
         penalty: float = 0.0,
         with_scores: bool = False,
+        scorer: Scorer | None = None,
         **kwargs: Any,
     ) -> tuple[list[Result], dict[str, Any]]:
         """Recognise a batch; see FunASRModel.
@@ -254,11 +254,12 @@ class Paraformer(FunASRModel):
         Args:
             data_type: "fbank" if data_in holds features although there is a front end.
             output_timestamp, pred_timestamp: either adds `timestamp`, [[start_ms, end_ms], ...] of the units of `text`,
-                which then stand apart.
+                which then stand apart.  Default: if the model was made for it (BiCifParaformer).
             begin_time: where the audio begins in its recording, ms; added to the times.
             decoding_ctc_weight: above 0, search with the CTC head instead of taking the best token everywhere.
             beam_size, nbest, penalty: of that search; nbest > 1 gives several results under the same key.
             with_scores: add `token`, `token_int` and `score` (log-probability) to each result.
+            scorer: what scores the tokens instead of the decoder alone.
 
         Returns:
             `key` and `text` of each utterance (`token_int` without a tokenizer); an utterance in which no token is
@@ -267,10 +268,14 @@ class Paraformer(FunASRModel):
         if len(data_in) == 0:
             return [], {}
         search = self._checked(SearchOptions(decoding_ctc_weight, beam_size, nbest, penalty))
-        inputs = read_inputs(data_in, data_lengths, key, frontend, data_type, next(self.parameters()))
-        output = self.recognise(inputs.feats, inputs.lengths)
-        offset = begin_time if output_timestamp or pred_timestamp else None
-        return self._results(inputs, output, tokenizer, search, offset, with_scores)
+        inputs = read_inputs(data_in, data_lengths, key, frontend, next(self.parameters()), data_type)
+        output = self.recognise(inputs.feats, inputs.lengths, scorer)
+        timed = self._gives_times(True if pred_timestamp else output_timestamp)
+        return self._results(inputs, output, tokenizer, search, begin_time if timed else None, with_scores)
+
+    def _gives_times(self, asked: bool | None) -> bool:
+        """Whether results have times; `asked` is None if the call does not say."""
+        return bool(asked)
 
     def _checked(self, search: SearchOptions) -> SearchOptions:
         if search.ctc_weight > 0.0 and self.ctc is None:
@@ -299,10 +304,7 @@ class Paraformer(FunASRModel):
         if begin_time is not None:
             spans = self._token_times(inputs, output, results, begin_time)
             results = [(row, add_timestamps(found, times, tokenizer)) for (row, found), times in zip(results, spans)]
-        meta = {
-            "extract_feat": inputs.extracted - inputs.started,
-            "decode": time.perf_counter() - inputs.extracted,
-        }
+        meta = inputs.timings()
         hidden = () if with_scores else ("token", "score", "token_int") if tokenizer is not None else ("score",)
         return [{k: v for k, v in found.items() if k not in hidden} for _, found in results], meta
 

@@ -6,7 +6,6 @@ Ability", 2024.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from funasr.layers.cif import CifPredictorV3
-from funasr.layers.ctc import CTC
 from funasr.layers.label_smoothing import LabelSmoothingLoss
 from funasr.layers.mask import length_mask
 from funasr.layers.sanm import SANMDecoderLayer, SANMDecoderStack
@@ -29,9 +27,9 @@ from funasr.models.paraformer.hotwords import (
     last_outputs,
     pad_hotwords,
 )
-from funasr.models.paraformer.recognition import SearchOptions, read_inputs
 from funasr.register import tables
 from funasr.utils.errors import ConfigError, DataError
+from funasr.utils.signature import extends
 
 MAX_HOTWORDS = 50  # more are reduced to those that an utterance attends to most
 
@@ -63,27 +61,13 @@ class SeacoParaformer(BiCifParaformer):
 
     predictor_type: ClassVar[type[nn.Module]] = nn.Module
 
+    @extends(BiCifParaformer.__init__)
     def __init__(
         self,
-        encoder: nn.Module,
-        decoder: nn.Module,
-        predictor: nn.Module,
-        ctc: CTC | None,
+        *,
         seaco_decoder: nn.Module,
         vocab_size: int,
-        specaug: nn.Module | None = None,
-        normalize: nn.Module | None = None,
-        ctc_weight: float = 0.5,
-        lsm_weight: float = 0.0,
-        length_normalized_loss: bool = False,
-        predictor_weight: float = 0.0,
-        predictor_bias: int = 0,
-        sampling_ratio: float = 0.2,
-        share_embedding: bool = False,
         ignore_id: int = -1,
-        blank_id: int = 0,
-        sos: int = 1,
-        eos: int = 2,
         inner_dim: int = 256,
         bias_encoder_type: str = "lstm",
         bias_encoder_bid: bool = False,
@@ -93,27 +77,9 @@ class SeacoParaformer(BiCifParaformer):
         seaco_weight: float = 0.01,
         train_decoder: bool = True,
         NO_BIAS: int = 8377,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            encoder,
-            decoder,
-            predictor,
-            ctc,
-            vocab_size,
-            specaug,
-            normalize,
-            ctc_weight,
-            lsm_weight,
-            length_normalized_loss,
-            predictor_weight,
-            predictor_bias,
-            sampling_ratio,
-            share_embedding,
-            ignore_id,
-            blank_id,
-            sos,
-            eos,
-        )
+        super().__init__(vocab_size=vocab_size, ignore_id=ignore_id, **options)
         check_bias_encoder(self, bias_encoder_type)
         if not isinstance(seaco_decoder, SANMDecoderStack) or not len(seaco_decoder.decoders):
             raise ConfigError("SeacoParaformer needs `seaco_decoder: ParaformerSANMDecoder` with cross attention")
@@ -233,43 +199,24 @@ class SeacoParaformer(BiCifParaformer):
         return torch.where(unbiased, log_probs, biased)
 
     @torch.no_grad()
+    @extends(BiCifParaformer.inference, without=("scorer",))
     def inference(
-        self,
-        data_in: Sequence[Tensor] | Tensor,
-        data_lengths: Tensor | None = None,
-        key: Sequence[str] | None = None,
-        tokenizer: Any = None,
-        frontend: Any = None,
-        *,
-        data_type: str = "sound",
-        hotword: Hotwords = None,
-        output_timestamp: bool = True,
-        begin_time: float = 0.0,
-        decoding_ctc_weight: float = 0.0,
-        beam_size: int = 2,
-        nbest: int = 1,
-        penalty: float = 0.0,
-        with_scores: bool = False,
-        **kwargs: Any,
+        self, *, tokenizer: Any = None, hotword: Hotwords = None, **options: Any
     ) -> tuple[list[Result], dict[str, Any]]:
         """Recognise a batch; see BiCifParaformer.
 
         Args:
             hotword: hotwords of this call: text with white space between them, a list, or the path of a .txt file with
                 one on each line.  None: no biasing.  Any number; each utterance is biased with the 50 that fit it.
-            output_timestamp: has an effect only with a CifPredictorV3.
         """
-        if len(data_in) == 0:
-            return [], {}
-        search = self._checked(SearchOptions(decoding_ctc_weight, beam_size, nbest, penalty))
         ids = encode_hotwords(hotword, tokenizer, self.sos)
         scorer = None
         if ids is not None:
             scorer = partial(self._biased_scores, vectors=self.hotword_vectors(*pad_hotwords(ids, self.device)))
-        inputs = read_inputs(data_in, data_lengths, key, frontend, data_type, next(self.parameters()))
-        output = self.recognise(inputs.feats, inputs.lengths, scorer)
-        timed = output_timestamp and isinstance(self.predictor, CifPredictorV3)
-        return self._results(inputs, output, tokenizer, search, begin_time if timed else None, with_scores)
+        return super().inference(tokenizer=tokenizer, scorer=scorer, **options)
+
+    def _gives_times(self, asked: bool | None) -> bool:
+        return isinstance(self.predictor, CifPredictorV3) and super()._gives_times(asked)
 
 
 def _attention_weights(block: SANMDecoderLayer, x: Tensor, mask: Tensor, memory: Tensor) -> Tensor:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import Any
+
+from torch import Tensor
 from torch.nn import functional as F
 
 from funasr.layers.mask import length_mask
 from funasr.layers.sanm import SANMDecoderStack
 from funasr.register import tables
+from funasr.utils.signature import extends
 
 
 @tables.register("decoder_classes", "FsmnDecoder")
@@ -15,45 +18,17 @@ class FsmnDecoder(SANMDecoderStack):
     """Token embeddings (no positions) through FSMN memories and cross attention (Gao et al., "SAN-M", 2020).
 
     Args:
-        encoder_output_size: width of the encoder output, and of the decoder unless `attention_dim` says otherwise.
-        att_layer_num: blocks with cross attention; `num_blocks` - `att_layer_num` more (if positive) have none.
         sanm_shfit: shift of all memories; null makes them causal.  With less the memories see later tokens in training,
             which `step` cannot: the released models were trained so, new ones should not be.
+
+    The other arguments are those of SANMDecoderStack.
     """
 
-    def __init__(
-        self,
-        vocab_size: int,
-        encoder_output_size: int,
-        attention_heads: int = 4,
-        linear_units: int = 2048,
-        num_blocks: int = 6,
-        dropout_rate: float = 0.1,
-        self_attention_dropout_rate: float = 0.0,
-        src_attention_dropout_rate: float = 0.0,
-        att_layer_num: int = 6,
-        kernel_size: int = 21,
-        sanm_shfit: int | None = None,
-        attention_dim: int | None = None,
-    ) -> None:
-        dim = encoder_output_size if attention_dim is None else attention_dim
-        shift = (kernel_size - 1) // 2 if sanm_shfit is None else sanm_shfit
-        super().__init__(
-            dim=dim,
-            memory_dim=encoder_output_size,
-            heads=attention_heads,
-            hidden=linear_units,
-            kernel_size=kernel_size,
-            cross_blocks=att_layer_num,
-            cross_shift=shift,
-            memory_blocks=num_blocks - att_layer_num,
-            memory_shift=shift,
-            dropout=dropout_rate,
-            self_attention_dropout=self_attention_dropout_rate,
-            src_attention_dropout=src_attention_dropout_rate,
-        )
-        self.embed = nn.Sequential(nn.Embedding(vocab_size, dim))
-        self.output_layer = nn.Linear(dim, vocab_size)
+    shifts_all = True
+
+    @extends(SANMDecoderStack.__init__, without=("use_output_layer", "wo_input_layer"))
+    def __init__(self, *, sanm_shfit: int | None = None, **options: Any) -> None:
+        super().__init__(sanm_shfit=sanm_shfit, **options)
 
     def forward(self, hs_pad: Tensor, hlens: Tensor, ys_in_pad: Tensor, ys_in_lens: Tensor) -> tuple[Tensor, Tensor]:
         """Token scores given all earlier tokens.

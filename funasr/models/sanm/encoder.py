@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from funasr.layers.embedding import PositionalEncoding
 from funasr.layers.layer_norm import LayerNorm
-from funasr.layers.mask import length_mask
+from funasr.layers.mask import padding_mask
 from funasr.layers.sanm import SANMEncoderLayer, position_table
 from funasr.layers.subsampling import intermediate_layers, make_input_layer
 from funasr.register import tables
@@ -84,7 +84,7 @@ class SANMEncoder(nn.Module):
         xs, lengths = self._enter(xs, xs_lengths, isolate)
         if xs.size(1) == 0:
             return xs.new_zeros(xs.size(0), 0, self._output_size), lengths, []
-        mask = length_mask(lengths, xs.size(1))
+        mask = padding_mask(lengths, xs.size(1))
         intermediate = []
         for number, block in enumerate([*self.encoders0, *self.encoders], start=1):
             xs = block(xs, mask)

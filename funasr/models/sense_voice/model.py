@@ -8,7 +8,6 @@ normalisation; at these frames the CTC head answers with tags such as `<|zh|>` o
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,8 +17,8 @@ from torch import Tensor, nn
 from funasr.layers.ctc import CTC
 from funasr.layers.label_smoothing import LabelSmoothingLoss
 from funasr.layers.text_targets import token_accuracy
-from funasr.layers.timestamps import feature_frame_ms
-from funasr.models.abs_model import FunASRModel, Result, Stats, prepare_features
+from funasr.models.abs_model import FunASRModel, Result, Stats
+from funasr.models.inputs import read_inputs
 from funasr.models.results import make_result
 from funasr.models.sense_voice.timing import Run, join_pieces, label_runs, run_times
 from funasr.register import tables
@@ -168,27 +167,20 @@ class SenseVoiceSmall(FunASRModel):
         """
         if len(data_in) == 0:
             return [], {}
-        started = time.perf_counter()
-        with_frontend = frontend is not None and data_type != "fbank"
-        feats, lengths = prepare_features(data_in, data_lengths, frontend if with_frontend else None, self.device)
-        feats = feats.to(self.embed.weight.dtype)
-        extracted = time.perf_counter()
-        languages = lengths.new_full((len(feats),), _language_row(language))
-        norms = lengths.new_full((len(feats),), _text_norm_row(text_norm, use_itn))
+        inputs = read_inputs(data_in, data_lengths, key, frontend, self.embed.weight, data_type)
+        languages = inputs.lengths.new_full((len(inputs.keys),), _language_row(language))
+        norms = torch.full_like(languages, _text_norm_row(text_norm, use_itn))
         banned = self._emo_unknown_id(tokenizer) if ban_emo_unk else None
-        paths = self.best_paths(feats, lengths, languages, norms, banned)
-        frame_ms = feature_frame_ms(frontend)
+        paths = self.best_paths(inputs.feats, inputs.lengths, languages, norms, banned)
         results = []
-        for row, path in enumerate(paths):
+        for name, path in zip(inputs.keys, paths):
             runs = label_runs(path)
-            name = key[row] if key is not None else f"utt_{row}"
             result = make_result(name, [run.label for run in runs], tokenizer, (self.sos, self.eos))
             result.pop("token", None)
             if output_timestamp:
-                result |= self._timed_words(runs, tokenizer, frame_ms)
+                result |= self._timed_words(runs, tokenizer, inputs.feature_ms)
             results.append(result)
-        meta = {"extract_feat": extracted - started, "decode": time.perf_counter() - extracted}
-        return results, meta
+        return results, inputs.timings()
 
     def best_paths(
         self, speech: Tensor, speech_lengths: Tensor, languages: Tensor, norms: Tensor, banned: int | None = None
