@@ -17,8 +17,8 @@ EXTRAS = {
     "hub": ["huggingface_hub>=0.23"],
     "modelscope": ["modelscope>=1.20"],
     "speaker": ["scipy>=1.10", "scikit-learn>=1.3"],
-    "silero": ["silero-vad>=5.1"],
-    "bench": ["silero-vad>=5.1", "webrtcvad-wheels>=2.0.14"],  # voice activity detectors to compare with
+    "silero": ["silero-vad>=6.2.3"],
+    "bench": ["silero-vad>=6.2.3", "webrtcvad-wheels>=2.0.14"],  # voice activity detectors to compare with
     "demo": ["espeakng-loader>=0.2.4"],
 }
 EXTRAS["dev"] = [

@@ -70,7 +70,7 @@ def get_parser() -> argparse.ArgumentParser:
     machine.add_argument("--device", help="cpu, cuda, cuda:1 (default: a GPU if there is one)")
     machine.add_argument("--dtype", help="float32, bfloat16, float16 or auto")
     machine.add_argument("--threads", type=_positive, help="CPU threads")
-    machine.add_argument("--max-download-mb", type=_positive, default=1024, help="largest file from an address (1024)")
+    machine.add_argument("--max-download-mb", type=_positive, help="largest file from an address (1024)")
     output = parser.add_argument_group("output")
     output.add_argument("--format", choices=list(FORMATS), default="text", help="default: text, KEY TEXT on the screen")
     output.add_argument("--output-dir", type=Path, help="write one file for each input there instead of the screen")
@@ -109,13 +109,14 @@ def _positive(value: str) -> int:
 def _items(inputs: Sequence[str], failed: dict[str, str]) -> Iterator[Item]:
     """Every single input; what is not there is entered in `failed`."""
     from funasr.audio.download import is_url, url_stem
+    from funasr.auto.result_files import file_name
 
     for given in inputs:
         path = Path(given)
         if given == STDIN:
             yield Item("stdin", STDIN, "stdin")
         elif is_url(given):
-            yield Item(url_stem(given), given, _file_name(url_stem(given)))
+            yield Item(url_stem(given), given, file_name(url_stem(given)))
         elif path.is_dir():
             found = sorted(file for file in path.rglob("*") if _is_media(file))
             if not found:
@@ -124,9 +125,9 @@ def _items(inputs: Sequence[str], failed: dict[str, str]) -> Iterator[Item]:
         elif path.suffix.lower() in LIST_SUFFIXES and path.is_file():
             yield from _listed(path, failed)
         elif path.is_file():
-            yield Item(path.stem, given, _file_name(path.stem))
+            yield Item(path.stem, given, file_name(path.stem))
         elif found_by_pattern := sorted(glob.glob(given, recursive=True)):
-            yield from (Item(Path(f).stem, f, _file_name(Path(f).stem)) for f in found_by_pattern if Path(f).is_file())
+            yield from (Item(Path(f).stem, f, file_name(Path(f).stem)) for f in found_by_pattern if Path(f).is_file())
         else:
             failed[given] = "no such file" if glob.escape(given) == given else "no file matches"
 
@@ -137,19 +138,14 @@ def _is_media(path: Path) -> bool:
 
 def _listed(path: Path, failed: dict[str, str]) -> Iterator[Item]:
     from funasr.auto.inputs import list_sources
+    from funasr.auto.result_files import file_name
 
     try:
         sources = list_sources(str(path))
     except (DataError, OSError, UnicodeDecodeError) as error:
         failed[str(path)] = str(error)
         return
-    yield from (Item(source.key, str(source.data), _file_name(source.key)) for source in sources)
-
-
-def _file_name(key: str) -> str:
-    """A key as the name of a file in the output directory and nowhere else."""
-    name = key.replace("/", "_").replace("\\", "_").replace("\0", "_")
-    return "_" + name if name.startswith(".") or not name else name
+    yield from (Item(source.key, str(source.data), file_name(source.key)) for source in sources)
 
 
 def _path(args: argparse.Namespace, item: Item) -> Path:
@@ -194,7 +190,8 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
         options["output_timestamp"] = True
     if FORMATS[args.format].needs_times and args.punc_model is not None:
         options["sentence_timestamp"] = True
-    given = {"language": args.language, "hotword": args.hotwords, "batch_size_s": args.batch_size_s}
+    given = {"language": args.language, "hotword": args.hotwords, "batch_size_s": args.batch_size_s,
+             "max_download_mb": args.max_download_mb}  # fmt: skip
     return {**options, **{name: value for name, value in given.items() if value is not None}}
 
 
@@ -207,23 +204,18 @@ def _transcribe(args: argparse.Namespace, items: Sequence[Item], model: Any, fai
             paths: list[str] = []
             for item in items[start : start + args.batch_size]:
                 try:
-                    paths.append(_fetched(item, args.max_download_mb, files))
+                    paths.append(_saved(files) if item.source == STDIN else item.source)
                     batch.append(item)
-                except (DamagedUtteranceError, OSError) as error:
+                except OSError as error:
                     failed[item.source] = str(error)
             if batch:
                 _write(args, batch, _results(model, batch, paths, options, failed), failed)
 
 
-def _fetched(item: Item, max_mb: int, files: ExitStack) -> str:
-    """The path to read; what comes from an address or standard input is a temporary file until `files` closes."""
-    from funasr.audio.download import downloaded, is_url
+def _saved(files: ExitStack) -> str:
+    """Standard input as a temporary file, which is there until `files` closes."""
     from funasr.audio.read import is_container
 
-    if is_url(item.source):
-        return str(files.enter_context(downloaded(item.source, max_bytes=max_mb << 20)))
-    if item.source != STDIN:
-        return item.source
     head = sys.stdin.buffer.read(4096)
     kind = "" if is_container(head) else ".pcm"  # without a header it is 16 kHz, 16 bit
     path = Path(files.enter_context(tempfile.TemporaryDirectory(prefix="funasr_"))) / f"stdin{kind}"

@@ -17,6 +17,7 @@ import ast
 import difflib
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -185,13 +186,18 @@ class RegisterTables:
                     self._tables.setdefault(group, Table(group, self))._add(entry, override=False)
 
     def load_file(self, path: str | Path) -> None:
-        """Import a user's Python file (`--user_modules my.py`) so that what it registers can be named."""
-        path = Path(path).resolve()
+        """Import a user's Python file (`--user_modules my.py`) so that what it registers can be named.
+
+        Not again if it is imported already: as the program itself, or as a copy under another name.
+        """
+        path = Path(os.path.abspath(path))  # a link keeps its name: what it leads to in a hub's cache has none
         if not path.is_file():
             raise FileNotFoundError(f"user module {path} does not exist")
         name = f"funasr_user_{path.stem}"
         loaded = sys.modules.get(name)
         if loaded is not None and getattr(loaded, "__file__", None) == str(path):
+            return
+        if loaded is None and path.read_bytes() in map(Path.read_bytes, self._user_files()):
             return
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:
@@ -203,6 +209,13 @@ class RegisterTables:
         except BaseException:
             del sys.modules[name]
             raise
+
+    def _user_files(self) -> set[Path]:
+        """Files outside of the package that have registered classes, the program itself among them."""
+        modules = {entry.module for table in self._tables.values() for entry in table.entries()}
+        outside = [sys.modules.get(name) for name in modules if not name.startswith("funasr.")]
+        files = {Path(getattr(module, "__file__", None) or "") for module in outside}
+        return {file for file in files if file.is_file()}
 
     def format(self, group: str | None = None) -> str:
         """The tables as text, one line per class: key, aliases, module."""

@@ -46,3 +46,6 @@ ALIASES: dict[str, HubIds] = {
     "emotion2vec_plus_base": HubIds("iic/emotion2vec_plus_base", "emotion2vec/emotion2vec_plus_base"),
     "emotion2vec_plus_seed": HubIds("iic/emotion2vec_plus_seed", "emotion2vec/emotion2vec_plus_seed"),
 }
+
+PACKAGED = {"silero-vad": "SileroVAD", "silero_vad": "SileroVAD"}
+"""Models whose weights come with a Python package, and their classes; they have no directory."""

@@ -11,21 +11,23 @@ from typing import Any
 
 import torch
 
+from funasr.auto.aliases import PACKAGED
+from funasr.auto.call import CALL_OPTIONS, Call
 from funasr.auto.device import choose_device, choose_dtype, set_threads
-from funasr.auto.engine import Engine, build_engine, warn_unknown
+from funasr.auto.engine import Engine, build_engine, build_packaged, warn_unknown
 from funasr.auto.hub import find_model
-from funasr.auto.inputs import Source, iter_sources, pair_sources, read_source
+from funasr.auto.inputs import UNREADABLE, Reading, Source, iter_sources, pair_sources, read_source
 from funasr.auto.pipeline import Engines, Pipeline, Plan
 from funasr.auto.progress import Callback, Progress
+from funasr.auto.recording import can_stream, segments_of
 from funasr.auto.results import SPK_MODES, View
 from funasr.models.abs_model import Result
-from funasr.utils.errors import ConfigError, DamagedUtteranceError
+from funasr.utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
 PLAN_OPTIONS = frozenset(option.name for option in fields(Plan)) - {"merge_thr"}
 VIEW_OPTIONS = frozenset(option.name for option in fields(View)) - {"spk_mode"}
-CALL_OPTIONS = frozenset({"batch_size", "fs", "disable_pbar", "progress_callback"})
 WITHOUT_EFFECT = frozenset(
     {"disable_update", "check_latest", "disable_log", "log_level", "seed", "model_path", "punc_kwargs", "is_training"}
 )
@@ -42,7 +44,7 @@ class AutoModel:
     Args:
         model: path of a model directory or of an experiment directory, alias ("paraformer-zh") or hub id.
         device: "cpu", "cuda", "cuda:1"; default: a GPU if there is one.
-        vad_model: finds the speech; recordings may then be of any length.
+        vad_model: finds the speech; recordings may then be of any length.  "silero-vad" is the one of its own package.
         punc_model: puts the marks in.
         spk_model: tells the speakers apart.
         vad_kwargs, punc_kwargs, spk_kwargs: settings of these models, as `options` are of the main one; in spk_kwargs
@@ -107,10 +109,12 @@ class AutoModel:
         def engine(
             name: str | Path, settings: Mapping[str, Any], revision: str | None, kind: Any, code: str | Path | None
         ) -> tuple[Engine, dict[str, Any]]:
-            source = settings.get("hub", hub)
-            directory = find_model(name, source, settings.get("model_revision", revision), offline)
             own = {key: value for key, value in settings.items() if key not in ("hub", "model_revision", "device")}
             where = choose_device(settings["device"]) if "device" in settings else place
+            if str(name) in PACKAGED and not Path(name).is_dir():
+                return build_packaged(PACKAGED[str(name)], where, own)
+            source = settings.get("hub", hub)
+            directory = find_model(name, source, settings.get("model_revision", revision), offline)
             number_type = kind if kind == "auto" else choose_dtype(kind)
             return build_engine(directory, where, own, number_type, code, trust_remote_code)
 
@@ -181,7 +185,13 @@ class AutoModel:
             data_type: of `input`; ("sound", "text") for input=(audio, text), as aligners take it.
             progress_callback: called with (inputs done, inputs in all, 0 if not known) now and then.
             disable_pbar: no progress bar; without a terminal there is none anyway.
-            options: of the models, e.g. `beam_size=5`, `output_timestamp=True`, `hotword="..."`,
+            options: also max_download_mb: largest file at an address, in MiB (1024).
+                output_dir: write the results there, see funasr.auto.result_files; tokens and scores are asked for.
+                postprocess_hotwords, postprocess_hotword_file: put hot words into the texts, see
+                funasr.text.hotword_post; postprocess_hotword_fuzzy=False: only its pairs;
+                postprocess_hotword_threshold: how alike words must sound (0.85).
+                return_postprocess_hotword_matches: add `postprocess_hotword_matches`, what was replaced.
+                Of the models, e.g. `beam_size=5`, `output_timestamp=True`, `hotword="..."`,
                 `max_end_silence_time=500`, and with a vad_model, punc_model or spk_model:
                 batch_size_s: audio recognised together in s, padding included (default 60 on a CPU, else 300); 0 for
                 one segment at a time.  The results do not depend on it.
@@ -194,14 +204,23 @@ class AutoModel:
                 preset_spk_num: how many speakers there are; else between min_spk_num (1) and max_spk_num (15).
                 return_spk_center: add `spk_embedding_center` (speakers, dim).
                 return_word_info: add `word_info`, for each word `text`, `start`, `end`, `punc`, `spk`, `score`.
+                return_segments: add `value`, the stretches that were recognised, [[start_ms, end_ms], ...].
 
         Returns:
             One dict per input in order (`key`, `text`, ...; more than one with nbest > 1).  An input of a list that
             cannot be read has `error` and empty text; a single unreadable input raises DamagedUtteranceError.
         """
-        batch_size = self._calls.get("batch_size", 1) if batch_size is None else batch_size
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        given = {
+            "batch_size": batch_size,
+            "fs": fs,
+            "progress_callback": progress_callback,
+            "disable_pbar": disable_pbar,
+        }
+        options = {name: value for name, value in options.items() if name not in WITHOUT_EFFECT}
+        merged = {**self._calls, **options, **{name: value for name, value in given.items() if value is not None}}
+        call = Call(**{name: merged[name] for name in CALL_OPTIONS if name in merged})
+        replacer = call.replacer()
+        options = {name: value for name, value in options.items() if name not in CALL_OPTIONS}
         main = self._engines.asr
         if isinstance(data_type, (list, tuple)):
             sources: Iterable[Source] = (pairs := pair_sources(input, data_type, key))
@@ -210,79 +229,79 @@ class AutoModel:
             sources, total = iter_sources(input, key, main.reads_text)
             if data_type is not None:
                 options["data_type"] = data_type
-        fs = self._calls.get("fs") if fs is None else fs
-        callback = self._calls.get("progress_callback") if progress_callback is None else progress_callback
-        quiet = bool(self._calls.get("disable_pbar", False) if disable_pbar is None else disable_pbar)
-        options = {name: value for name, value in options.items() if name not in WITHOUT_EFFECT}
         warn_unknown([name for name in options if name not in self._known()], sorted(self._known()), self._title)
-        with Progress(total, callback, quiet) as progress:
+        with call.progress(total) as progress:
             if self._is_pipeline and not main.reads_text:
-                return self._pipeline(options, fs, total == 1).run(sources, progress)
-            return list(self._direct(sources, batch_size, fs, total == 1, main.options(options), progress))
+                found = [[result] for result in self._pipeline(options, call, total == 1).run(sources, progress)]
+            else:
+                found = list(self._direct(sources, call, total == 1, self._detailed(options, call), progress))
+        return call.finished(found, self._title, replacer)
 
-    def _pipeline(self, options: Mapping[str, Any], fs: int | None, alone: bool) -> Pipeline:
+    def _detailed(self, options: Mapping[str, Any], call: Call) -> dict[str, Any]:
+        """Options of the main model; tokens and scores are asked for if they are to be written to files."""
+        main = self._engines.asr
+        details = {"with_scores": True} if call.output_dir is not None and main.names("with_scores") else {}
+        return {**details, **main.options(options)}
+
+    def _pipeline(self, options: Mapping[str, Any], call: Call, alone: bool) -> Pipeline:
         engines = self._engines
         calls = {**self._calls, **options}
+        if call.output_dir is not None and engines.vad is not None:
+            calls = {"return_segments": True, **calls}
         plan = Plan(**{name: calls[name] for name in PLAN_OPTIONS | {"merge_thr"} if name in calls})
         view = View(**{name: calls[name] for name in VIEW_OPTIONS if name in calls}, spk_mode=self._spk_mode)
         given = {**self._shared, **options}
-        asr = engines.asr.options(given)
+        asr = self._detailed(given, call)
         if engines.spk is not None and "output_timestamp" in engines.asr.option_names:
             asr = {"output_timestamp": True, **asr}  # words need times to have speakers
         by_model = {"asr": asr}
         for name, engine in (("vad", engines.vad), ("punc", engines.punc), ("spk", engines.spk)):
             by_model[name] = {} if engine is None else engine.options(given)
-        return Pipeline(engines, plan, view, by_model, fs, alone)
+        return Pipeline(engines, plan, view, by_model, call.reading, alone)
 
     def _direct(
-        self,
-        sources: Iterable[Source],
-        batch_size: int,
-        fs: int | None,
-        alone: bool,
-        options: dict[str, Any],
-        progress: Progress,
-    ) -> Iterator[Result]:
-        """Results of the main model alone, batch after batch."""
-        if options.get("cache") is not None:
-            batch_size = 1  # the inputs are pieces of one stream, in order
+        self, sources: Iterable[Source], call: Call, alone: bool, options: dict[str, Any], progress: Progress
+    ) -> Iterator[list[Result]]:
+        """Results of the main model alone for each input, batch after batch."""
+        # With a cache the inputs are pieces of one stream, in order.
+        batch_size = 1 if options.get("cache") is not None else call.batch_size
         remaining = iter(sources)
         while batch := list(islice(remaining, batch_size)):
-            yield from self._recognise(batch, fs, alone, options)
+            yield from self._recognise(batch, call.reading, alone, options)
             progress.advance(len(batch))
 
     def _recognise(
-        self, sources: Sequence[Source], fs: int | None, alone: bool, options: dict[str, Any]
-    ) -> list[Result]:
+        self, sources: Sequence[Source], how: Reading, alone: bool, options: dict[str, Any]
+    ) -> list[list[Result]]:
+        streams = can_stream(self._engines.asr, options)
         read: dict[int, Any] = {}
-        failed: dict[int, str] = {}
+        found: dict[int, list[Result]] = {}
         for position, source in enumerate(sources):
             try:
-                read[position] = self._read(source, fs)
-            except DamagedUtteranceError as error:
+                if streams:
+                    segments = segments_of(source, self._engines.asr, options, how)
+                    found[position] = [{"key": source.key, "value": list(map(list, segments))}]
+                else:
+                    read[position] = self._read(source, how)
+            except UNREADABLE as error:
                 if alone:
                     raise
                 logger.error("%s is left out: %s", source.key, error)
-                failed[position] = str(error)
+                found[position] = [{"key": source.key, "text": "", "error": str(error)}]
         # Positions as keys: two inputs may well have the same name.
         keys = [str(position) for position in read]
-        found = self.recognise_batch(list(read.values()), None, keys, options) if read else []
-        by_position: dict[int, list[Result]] = {
-            position: [{"key": sources[position].key, "text": "", "error": reason}]
-            for position, reason in failed.items()
-        }
-        for result in found:
+        for result in self.recognise_batch(list(read.values()), None, keys, options) if read else ():
             position = int(result["key"])
-            by_position.setdefault(position, []).append({**result, "key": sources[position].key})
-        return [result for position in sorted(by_position) for result in by_position[position]]
+            found.setdefault(position, []).append({**result, "key": sources[position].key})
+        return [found[position] for position in sorted(found)]
 
-    def _read(self, source: Source, fs: int | None) -> Any:
+    def _read(self, source: Source, how: Reading) -> Any:
         if self._engines.asr.reads_text:
             return source.data
         if isinstance(source.data, tuple):
             audio, text = source.data
-            return read_source(Source(source.key, audio), self.fs, fs), text
-        return read_source(source, self.fs, fs)
+            return read_source(Source(source.key, audio), self.fs, how), text
+        return read_source(source, self.fs, how)
 
     def recognise_batch(
         self, data: Any, lengths: torch.Tensor | None, keys: Sequence[str], options: Mapping[str, Any]
@@ -311,7 +330,7 @@ class AutoModel:
 
     def _known(self) -> frozenset[str]:
         """All option names that a call can have an effect with."""
-        own = self._engines.asr.option_names | self._sub_options()
+        own = self._engines.asr.option_names | self._sub_options() | CALL_OPTIONS
         return own | PLAN_OPTIONS | VIEW_OPTIONS if self._is_pipeline else own
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,14 +14,15 @@ from typing import Any
 import torch
 
 from funasr.auto.device import half_candidate
-from funasr.auto.model_dir import read_model_dir
+from funasr.auto.model_dir import ModelDirectory, read_model_dir
 from funasr.auto.remote_code import load_remote_code
+from funasr.layers.linear import prefer_onednn
 from funasr.models.abs_model import FunASRModel, Result
 from funasr.models.build import PARTS, SET_BY_BUILDER, Recognizer, build
 from funasr.register import nearest_names, tables
 from funasr.utils.config import deep_merge
 from funasr.utils.errors import ConfigError
-from funasr.utils.weights import load_into, load_weights
+from funasr.utils.weights import WithoutRandomInit, has_prefix, load_into, load_weights
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +68,10 @@ class Engine:
         """Whether the inputs are texts instead of audio."""
         return getattr(self.model, "input_kind", "sound") == "text"
 
+    def names(self, option: str) -> bool:
+        """Whether `inference` has this option by name, not only in `**kwargs`."""
+        return any(option == name for name in self.option_names)
+
     def options(self, call: Mapping[str, Any]) -> dict[str, Any]:
         """The options of a call that this model takes, over those given at construction."""
         merged = {**self.defaults, **call}
@@ -100,7 +106,8 @@ def build_engine(
         settings: what the caller has set for this model: keys of the configuration (`frontend_conf={...}`), options of
             the model's constructor, and options of its `inference`, which become defaults.
         remote_code, trust_remote_code: see funasr.auto.remote_code.
-        dtype: number type of the model; "auto": a 16-bit type where that is fast and the text of a probe is the same.
+        dtype: number type of the model; "auto": a 16-bit type where that is fast and the text or segments of a probe
+            are the same.
 
     Returns:
         the engine, and the settings that nothing here takes.
@@ -110,8 +117,9 @@ def build_engine(
     overrides = {name: value for name, value in settings.items() if name.endswith("_conf") or name in _CONFIG_KEYS}
     found = read_model_dir(directory, overrides)
     given = {name: value for name, value in settings.items() if name not in overrides}
+    needed = _class_to_come(found.config)
+    load_remote_code(directory, remote_code, trust_remote_code=trust_remote_code, model=needed)
     model_name = found.config.get("model")
-    load_remote_code(directory, remote_code, trust_remote_code=trust_remote_code, model=model_name)
     model_conf: dict[str, Any] = {}
     beside: dict[str, Any] = {}
     if model_name:
@@ -125,8 +133,12 @@ def build_engine(
     if beside or model_conf:
         named = {name: value for name, value in beside.items() if name not in (config.get("model_conf") or {})}
         config = deep_merge(config, {"model_conf": {**named, **model_conf}})
-    parts = build(config, strict=False)
-    _load(parts, found.weights)
+    # A part with weights of its own may leave some as they are built.
+    with nullcontext() if found.own_weights else WithoutRandomInit():
+        parts = build(config, strict=False)
+    _load(parts, found)
+    if device.type == "cpu":
+        prefer_onednn(parts.model)
     names = _option_names(parts.model)
     if isinstance(names, AnyName):
         given = {"device": str(device), **given}  # such models ask the options where to compute
@@ -141,6 +153,31 @@ def build_engine(
     )
     taken = {*model_conf, *as_config, *engine.defaults}
     return _with_dtype(engine, dtype), {name: value for name, value in given.items() if name not in taken}
+
+
+def _class_to_come(config: Mapping[str, Any]) -> str | None:
+    """A class the configuration needs and nobody has registered: its model, or a part of it; None if all are there."""
+    model = config.get("model")
+    if not model or model not in tables.model_classes:
+        return model
+    for kind in ("frontend", "tokenizer", *inspect.signature(tables.model_classes[model]).parameters):
+        table, name = getattr(tables, f"{kind}_classes", None), config.get(kind)
+        if table is not None and isinstance(name, str) and name not in table:
+            return name
+    return None
+
+
+def build_packaged(model: str, device: torch.device, settings: Mapping[str, Any]) -> tuple[Engine, dict[str, Any]]:
+    """Build a model whose weights come with a Python package; otherwise as `build_engine`."""
+    cls = tables.model_classes[model]
+    accepted = inspect.signature(cls).parameters
+    model_conf = {name: value for name, value in settings.items() if name in accepted}
+    built: FunASRModel = cls(**model_conf)
+    names = _option_names(built)
+    defaults = {name: value for name, value in settings.items() if name in names}
+    config = {"model": model, "model_conf": model_conf}
+    left = {name: value for name, value in settings.items() if name not in accepted and name not in names}
+    return Engine(built.to(device).eval(), None, None, config, device, defaults, names), left
 
 
 def _option_names(model: FunASRModel) -> frozenset[str]:
@@ -168,15 +205,16 @@ def _with_dtype(engine: Engine, dtype: torch.dtype | str) -> Engine:
     if candidate is None or engine.reads_text:
         return engine
     faster = replace(engine, model=deepcopy(engine.model).to(candidate))
-    same = _probe(engine) == _probe(faster)
+    found = _probe(engine)
+    same = found is not None and found != [None] and found == _probe(faster)
     logger.info(
-        "dtype: %s (a probe gives %s text)", candidate if same else "float32", "the same" if same else "another"
+        "dtype: %s (a probe gives %s result)", candidate if same else "float32", "the same" if same else "another"
     )
     return faster if same else engine
 
 
 def _probe(engine: Engine) -> list[Any] | None:
-    """Text of a fixed signal: harmonics of a gliding voice with pauses, over noise.  None if there is no text."""
+    """Text or segments of a fixed signal: harmonics of a gliding voice with pauses, over noise.  None: it failed."""
     time = torch.arange(int(PROBE_S * engine.fs)) / engine.fs
     phase = torch.cumsum((140.0 + 40.0 * torch.sin(2.1 * time)) / engine.fs, dim=0)
     voice = sum(torch.sin(6.2832 * k * phase) / k for k in range(1, 12))
@@ -187,14 +225,15 @@ def _probe(engine: Engine) -> list[Any] | None:
     except (RuntimeError, TypeError, ValueError) as error:  # a kernel that the type does not have
         logger.info("dtype: the probe failed: %s", error)
         return None
-    return [result.get("text") for result in results]
+    return [result.get("text", result.get("value")) for result in results]
 
 
-def _load(parts: Recognizer, weights: Path) -> None:
-    """Load the weights, all of them; ConfigError names the file and what does not fit."""
+def _load(parts: Recognizer, found: ModelDirectory) -> None:
+    """Load the weights, all of them but those that a part has read itself; ConfigError says what does not fit."""
+    weights = found.weights
     report = load_into(parts.model, _adapted(parts.model, load_weights(weights)), ignore_mismatch=True)
     if report.mismatched:
-        vocab_size = parts.tokenizer.vocab_size if parts.tokenizer is not None else None
+        vocab_size = getattr(parts.tokenizer, "vocab_size", None)
         for name, in_file, in_model in report.mismatched:
             differing = [(a, b) for a, b in zip(in_file, in_model) if a != b]
             if len(differing) == 1 and differing[0][1] == vocab_size:
@@ -202,6 +241,11 @@ def _load(parts: Recognizer, weights: Path) -> None:
                     f"the token list does not fit {weights}: it has {vocab_size} tokens, but {name} was trained "
                     f"with {differing[0][0]}; use the token list of the training run"
                 )
+    for part, path in found.own_weights.items():
+        own = [name for name in report.missing if has_prefix(name, part)]
+        if own:
+            logger.info("%s: %d tensors of %s are not in it; %s has them", weights, len(own), part, path)
+        report = replace(report, missing=tuple(name for name in report.missing if name not in set(own)))
     if report.mismatched or report.missing:
         raise ConfigError(f"{weights} does not fit the model of config.yaml: {report}")
     if report.unexpected:

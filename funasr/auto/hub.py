@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from funasr.auto.aliases import ALIASES
+from funasr.auto.aliases import ALIASES, PACKAGED
 from funasr.register import nearest_names
 from funasr.utils.errors import ConfigError
 
@@ -73,6 +73,8 @@ def find_model(name: str | Path, hub: str = "ms", revision: str | None = None, o
     directory = Path(name)
     if directory.is_dir():
         return directory
+    if name in PACKAGED:
+        raise ConfigError(f"model '{name}' comes with a Python package and has no directory; give it to AutoModel")
     if hub not in HUBS:
         raise ConfigError(f"hub must be one of {', '.join(HUBS)}, not '{hub}'")
     place = HUBS[hub]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from funasr.audio.download import downloaded, is_url, url_stem
+from funasr.audio.download import MAX_BYTES, downloaded, is_url, url_stem
 from funasr.audio.read import read_audio
 from funasr.audio.resample import resample
 from funasr.utils.data_dir import read_lines, split_record
 from funasr.utils.errors import DamagedUtteranceError, DataError
 
+UNREADABLE = (DamagedUtteranceError, OSError)
+"""What reading an input may raise: the input is wrong, or the system does not let it be read."""
 LIST_FILES = (".scp", ".jsonl", ".txt", ".text")
+MIB = 1 << 20
+MAX_DOWNLOAD_MB = MAX_BYTES / MIB
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,22 @@ class Source:
 
     key: str
     data: Any
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How inputs are read.
+
+    array_fs: rate of arrays and tensors in Hz; None: the model's.
+    max_download_mb: a larger file at an address is refused, in MiB.
+    """
+
+    array_fs: int | None = None
+    max_download_mb: float = MAX_DOWNLOAD_MB
+
+    def downloaded(self, url: str) -> AbstractContextManager[Path]:
+        """A file with what the address serves, gone after the block; see funasr.audio.download."""
+        return downloaded(url, int(self.max_download_mb * MIB))
 
 
 def list_sources(data: Any, key: str | Sequence[str] | None = None, texts: bool = False) -> list[Source]:
@@ -124,18 +145,15 @@ def _from_jsonl(path: Path, texts: bool) -> Iterator[Source]:
             yield Source(record.get("key") or _key_of(source, number - 1, texts), source)
 
 
-def read_source(source: Source, fs: int, input_fs: int | None = None) -> torch.Tensor:
+def read_source(source: Source, fs: int, how: Reading) -> torch.Tensor:
     """The waveform (samples,) of one input, float32 in [-1, 1], mono, at `fs` Hz.
-
-    Args:
-        input_fs: rate of arrays and tensors (default: `fs`).
 
     Raises:
         DamagedUtteranceError: the file cannot be read or the array is not a waveform; names the input.
     """
     data = source.data
     if is_url(data):
-        with downloaded(data) as path:
+        with how.downloaded(data) as path:
             return torch.from_numpy(read_audio(path, fs=fs, mono=True)[0])
     if isinstance(data, (str, Path, bytes)) or hasattr(data, "read"):
         wave, _ = read_audio(data, fs=fs, mono=True)
@@ -145,7 +163,7 @@ def read_source(source: Source, fs: int, input_fs: int | None = None) -> torch.T
             f"input '{source.key}' is a {type(data).__name__}; give a path, bytes, a file, a numpy array or a tensor"
         )
     wave = np.asarray(data.detach().cpu() if isinstance(data, torch.Tensor) else data)
-    return torch.from_numpy(resample(_checked(wave, source.key), input_fs or fs, fs))
+    return torch.from_numpy(resample(_checked(wave, source.key), how.array_fs or fs, fs))
 
 
 def _checked(wave: np.ndarray, key: str) -> np.ndarray:

@@ -7,14 +7,16 @@ Layouts read: `configuration.json` (its `file_path_metas` say which option each 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from funasr.utils.config import deep_merge, read_yaml
 from funasr.utils.errors import ConfigError
 
+OWN_WEIGHTS = "init_param_path"
 WEIGHT_FILES = ("model.pt", "model.safetensors")
 # Files picked up by name when there is no configuration.json: (file, option path); earlier ones win.
 USUAL_FILES = (
@@ -29,11 +31,15 @@ USUAL_FILES = (
 
 @dataclass(frozen=True)
 class ModelDirectory:
-    """The resolved configuration (file options are full paths) and the weight file."""
+    """The resolved configuration (file options are full paths) and the weight file.
+
+    own_weights: parts that read weights from a path of their own (`llm_conf.init_param_path`), with that path.
+    """
 
     path: Path
     config: dict[str, Any]
     weights: Path
+    own_weights: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_model_dir(path: str | Path, overrides: Mapping[str, Any] | None = None) -> ModelDirectory:
@@ -56,7 +62,36 @@ def read_model_dir(path: str | Path, overrides: Mapping[str, Any] | None = None)
     config = deep_merge(config, overrides or {})
     weights = config.pop("init_param", None)
     config.pop("config", None)
-    return ModelDirectory(directory, config, _weights(directory, weights))
+    config = _with_own_folders(config, directory)
+    own = {
+        name.removesuffix("_conf"): conf[OWN_WEIGHTS] for name, conf in config.items() if _has_own_weights(name, conf)
+    }
+    return ModelDirectory(directory, config, _weights(directory, weights), own)
+
+
+def _has_own_weights(name: str, conf: Any) -> bool:
+    """Whether it is the `_conf` of a part that is made of a path, e.g. a language model in a folder of its own."""
+    return name.endswith("_conf") and isinstance(conf, Mapping) and isinstance(conf.get(OWN_WEIGHTS), str)
+
+
+def _with_own_folders(config: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """Relative paths of parts that are in the directory as full ones, also if config.yaml alone names them."""
+    found: dict[str, Any] = {}
+    for name, conf in config.items():
+        full = inside(directory, conf[OWN_WEIGHTS]) if _has_own_weights(name, conf) else None
+        if full is not None and full.exists():
+            found[name] = {OWN_WEIGHTS: str(full)}
+    return deep_merge(config, found)
+
+
+def inside(directory: Path, name: str | Path) -> Path | None:
+    """The full path of what is named in a directory; None if the name leads out of it.
+
+    Links are left as they are: the cache of a hub is made of them, and what they lead to has lost its name.
+    """
+    root = os.path.abspath(directory)
+    full = Path(os.path.abspath(os.path.join(root, name)))
+    return full if full.is_relative_to(root) else None
 
 
 def _weights(directory: Path, named: Any) -> Path:
@@ -86,8 +121,8 @@ def _resolve(metas: Any, directory: Path, source: Path) -> Any:
         return [value for item in metas if (value := _resolve(item, directory, source)) is not None]
     if not isinstance(metas, str):
         return None
-    full = (directory / metas).resolve()
-    if not full.is_relative_to(directory.resolve()):
+    full = inside(directory, metas)
+    if full is None:
         raise ConfigError(f"{source}: '{metas}' lies outside the model directory and is not read")
     return str(full) if full.exists() else None
 
@@ -96,7 +131,7 @@ def _usual_files(directory: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, (group, option) in USUAL_FILES:
         if (directory / name).is_file():
-            found.setdefault(group, {}).setdefault(option, str((directory / name).resolve()))
+            found.setdefault(group, {}).setdefault(option, str(inside(directory, name)))
     return found
 
 

@@ -18,7 +18,7 @@ import torch
 from funasr.audio.resample import resample
 from funasr.auto.batching import plan_batches
 from funasr.auto.engine import Engine
-from funasr.auto.inputs import Source
+from funasr.auto.inputs import UNREADABLE, Reading, Source
 from funasr.auto.progress import Progress
 from funasr.auto.recording import Stretch, speech_of, whole
 from funasr.auto.results import Segment, Speakers, Transcript, View, make_segment, transcript_result
@@ -27,7 +27,6 @@ from funasr.decode.diarization.segments import speaker_centers, speaker_segments
 from funasr.decode.diarization.windows import FS as SPEAKER_FS
 from funasr.decode.diarization.windows import cut_windows
 from funasr.models.abs_model import Result
-from funasr.utils.errors import DamagedUtteranceError
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +77,7 @@ class Pipeline:
 
     Args:
         options: for each model of `engines` by name, those of its `inference`.
+        how: the inputs are read.
         alone: raise what is wrong with an input instead of reporting it in its result.
     """
 
@@ -87,14 +87,14 @@ class Pipeline:
         plan: Plan,
         view: View,
         options: Mapping[str, Mapping[str, Any]],
-        input_fs: int | None = None,
+        how: Reading,
         alone: bool = False,
     ) -> None:
         self.engines = engines
         self.plan = plan
         self.view = view
         self.options = options
-        self.input_fs = input_fs
+        self.how = how
         self.alone = alone
         self._pool: list[tuple[Recording, Stretch]] = []
         self._pooled_s = 0.0
@@ -114,7 +114,7 @@ class Pipeline:
                     if self._pooled_s >= max(POOL_S, self._batch_s):
                         self._recognise_pool()
                         self._finish(progress)
-            except DamagedUtteranceError as error:
+            except UNREADABLE as error:
                 if self.alone:
                     raise
                 logger.error("%s is left out: %s", source.key, error)
@@ -128,9 +128,9 @@ class Pipeline:
 
     def _stretches(self, source: Source) -> Iterable[Stretch]:
         if self.engines.vad is None:
-            return [whole(source, self.engines.asr.fs, self.input_fs)]
+            return [whole(source, self.engines.asr.fs, self.how)]
         merge_ms = 1000.0 * self.plan.merge_length_s if self.plan.merge_vad else None
-        return speech_of(source, self.engines.vad, self.options["vad"], merge_ms, self.input_fs)
+        return speech_of(source, self.engines.vad, self.options["vad"], merge_ms, self.how)
 
     def _recognise_pool(self) -> None:
         pool, self._pool, self._pooled_s = self._pool, [], 0.0

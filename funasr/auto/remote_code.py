@@ -1,15 +1,20 @@
 """Python files that come with a model: run only if the user says so, and only a file of this machine.
 
-A file registers classes (`@tables.register("model_classes", ...)`) that `config.yaml` then names.
+A file registers classes (`@tables.register("model_classes", ...)`) that `config.yaml` then names.  A class derived from
+`torch.nn.Module` makes its parts itself, of the whole configuration.  Where a part is made of a folder of the model
+directory, `configuration.json` gives its full path (`{"llm_conf": {"init_param_path": "Qwen"}}`, or tokenizer_conf);
+weights of such a part (`llm.*`) need not be in the weight file of the model.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 from pathlib import Path
 
+from funasr.auto.model_dir import inside
 from funasr.register import tables
 from funasr.utils.errors import ConfigError
 
@@ -36,7 +41,7 @@ def load_remote_code(
         remote_code: a file inside the directory, or one of the user's own (relative to the working directory); `.py`
             may be left out.  None: `model.py` of the directory, if there is one.
         trust_remote_code: whether the user allows it.  A model directory cannot say so itself.
-        model: the class that `config.yaml` names.
+        model: a class that `config.yaml` names.
 
     Returns:
         The file that was imported; None if there is none or it is not needed.
@@ -55,11 +60,11 @@ def load_remote_code(
         file = _find(directory, remote_code)
     if not trust_remote_code:
         raise ConfigError(
-            f"{directory} needs code of its own: {file.resolve()} would run with your rights; read it, and if you "
+            f"{directory} needs code of its own: {file.absolute()} would run with your rights; read it, and if you "
             "trust it pass trust_remote_code=True"
         )
     logger.info("running %s", file)
-    _import(file.resolve(), directory)
+    _import(file.absolute(), directory)
     return file
 
 
@@ -68,16 +73,14 @@ def _find(directory: Path, remote_code: str | Path) -> Path:
     if "://" in str(remote_code):
         raise ConfigError(f"remote_code='{remote_code}' is a URL; download the file, read it, and give its path")
     name = Path(remote_code) if Path(remote_code).suffix == ".py" else Path(f"{remote_code}.py")
-    inside = (directory / name).resolve()
-    own = name.resolve()
-    is_inside = inside.is_file() and inside.is_relative_to(directory.resolve())
-    if is_inside and own.is_file() and own != inside and own.read_bytes() != inside.read_bytes():
-        logger.warning("%s of the model directory is used, not %s; give a full path for the other", inside, own)
-    if is_inside:
-        return inside
+    within, own = inside(directory, name), Path(os.path.abspath(name))
+    if within is not None and within.is_file():
+        if own.is_file() and own != within and own.read_bytes() != within.read_bytes():
+            logger.warning("%s of the model directory is used, not %s; give a full path for the other", within, own)
+        return within
     if own.is_file():
         return own
-    raise ConfigError(f"remote_code='{remote_code}': there is neither {inside} nor {own}")
+    raise ConfigError(f"remote_code='{remote_code}': there is neither {directory.absolute() / name} nor {own}")
 
 
 def _import(file: Path, directory: Path) -> None:

@@ -74,6 +74,7 @@ class View:
     return_spk_res: bool = True
     return_spk_center: bool = False
     return_word_info: bool = False
+    return_segments: bool = False
     spk_mode: str = "punc_segment"
 
 
@@ -173,6 +174,8 @@ def transcript_result(transcript: Transcript, view: View) -> Result:
         result["spk_embedding_center"] = torch.from_numpy(transcript.speakers.centers)
     if (by_speaker or view.sentence_timestamp) and transcript.segments:
         result["sentence_info"] = _sentence_info(transcript, view, by_speaker)
+    if view.return_segments:
+        result["value"] = [[segment.start_ms, segment.end_ms] for segment in transcript.segments]
     if view.return_word_info:
         result["word_info"] = [_word_info(word) for word in words]
     return result

@@ -187,7 +187,9 @@ def _build_whole(cls: type, config: Config, given: dict[str, Any], strict: bool)
 
 
 def _vocab_size(tokenizer: Any) -> int:
-    return int(getattr(tokenizer, "vocab_size", None) or len(tokenizer.token_list))
+    """Number of tokens; a tokenizer of a user's own may have neither `vocab_size` nor `token_list`."""
+    size = getattr(tokenizer, "vocab_size", None)
+    return int(size or len(tokenizer.token_list if hasattr(tokenizer, "token_list") else tokenizer.get_vocab()))
 
 
 def _output_size(module: Any) -> int:

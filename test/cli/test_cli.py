@@ -249,14 +249,15 @@ def test_options_reach_the_model(capsys: pytest.CaptureFixture[str], monkeypatch
     wav = str(WAVS / "a.wav")
     command = (
         "--model paraformer-zh --vad-model v --punc-model p --hub hf --revision v2 --language zh --batch-size-s 60 "
-        "--batch-size 3 --format rttm --dtype auto --threads 2 --device cpu --hotwords"
+        "--batch-size 3 --max-download-mb 7 --format rttm --dtype auto --threads 2 --device cpu --hotwords"
     )
     status = cli.main([*command.split(), "one two", wav])
     assert status == 0 and capsys.readouterr().out.startswith("SPEAKER a 1 ")
     assert asked == {
         "model": "paraformer-zh", "vad_model": "v", "punc_model": "p", "spk_model": "cam++", "hub": "hf",
         "model_revision": "v2", "dtype": "auto", "threads": 2, "device": "cpu", "batch_size": 3, "language": "zh",
-        "hotword": "one two", "batch_size_s": 60.0, "output_timestamp": True, "sentence_timestamp": True,
+        "hotword": "one two", "batch_size_s": 60.0, "max_download_mb": 7,
+        "output_timestamp": True, "sentence_timestamp": True,
     }  # fmt: skip
     asked.clear()
     assert cli.main(["--model", "m", "--spk", wav]) == 0

@@ -87,11 +87,14 @@ def test_commands(
     assert capsys.readouterr().out or list(here.rglob("*.vtt")) or list(here.rglob("texts/*.txt"))
 
 
-def test_python_of_use(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_python_of_use(
+    here: Path, site: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(here)
     names: dict[str, Any] = {}
     for block in blocks("use.md", "python"):
-        exec(block, names)
+        exec(block.replace("https://example.org", site), names)
+    assert len((here / "results" / "1best_recog" / "text").read_text(encoding="utf-8").splitlines()) == 2
     assert (here / "meeting.srt").is_file()
     assert capsys.readouterr().out.endswith("fsmn-vad\n")
 
