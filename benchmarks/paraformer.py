@@ -105,7 +105,8 @@ def write_model(directory: Path, blocks: int) -> None:
     from funasr.models.build import build
 
     directory.mkdir()
-    (directory / "tokens.json").write_text(json.dumps(["<blank>", "<s>", "</s>", *(f"w{number}" for number in range(8400)), "<unk>"]))
+    tokens = ["<blank>", "<s>", "</s>", *(f"w{number}" for number in range(8400)), "<unk>"]
+    (directory / "tokens.json").write_text(json.dumps(tokens))
     common = {"attention_heads": 4, "linear_units": 2048, "kernel_size": 11, "sanm_shfit": 0}
     config: dict[str, Any] = {
         "model": "Paraformer",

@@ -33,7 +33,8 @@ model = AutoModel(sys.argv[1], device="cpu", threads=int(sys.argv[3]), dtype=set
 run = lambda path: model.generate(path, batch_size_s=300, pred_timestamp=True)
 """
 RIVAL = """
-model = AutoModel(model=sys.argv[1], device="cpu", ncpu=int(sys.argv[3]), disable_update=True, disable_pbar=True, **parts)
+parts |= {"disable_update": True, "disable_pbar": True}
+model = AutoModel(model=sys.argv[1], device="cpu", ncpu=int(sys.argv[3]), **parts)
 run = lambda path: model.generate(input=path, batch_size_s=300, pred_timestamp=True)
 """
 TIMED = """
@@ -64,14 +65,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         settings = write_all(folder, args)
-        sides = {dtype: (sys.executable, OURS) for dtype in args.dtypes}
+        sides = dict.fromkeys(args.dtypes, (sys.executable, OURS))
         if args.rival:
             sides["rival"] = (args.rival, RIVAL)
         for side, (python, code) in sides.items():
             options = folder / "settings.json"
             options.write_text(json.dumps({**settings, "dtype": side}))
-            code = START + code + TIMED
-            line[side] = punctuation.run_once(python, code, folder / "asr", options, args.threads, name)
+            script = START + code + TIMED
+            line[side] = punctuation.run_once(python, script, folder / "asr", options, args.threads, name)
             line[side]["rtf"] = round(line[side]["seconds"] / (60 * args.minutes), 4)
     for dtype in args.dtypes if args.rival else ():
         line[dtype]["times_as_fast"] = round(line["rival"]["seconds"] / line[dtype]["seconds"], 2)

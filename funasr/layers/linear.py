@@ -1,4 +1,4 @@
-"""Linear layers for inference on CPUs: the faster of the two matrix libraries in torch, and ReLU without a second array.
+"""Linear layers for inference on CPUs: the faster matrix library of the two in torch, and ReLU without a new array.
 
 torch multiplies float32 matrices with MKL, which on processors that are not Intel's takes a path less than half as fast
 as oneDNN, the library that torch uses for convolutions and bfloat16 (AMD EPYC, Zen 5, two threads: 170 against

@@ -24,8 +24,10 @@ from funasr.utils.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 _RANDOM_FILLS = frozenset(
-    (Tensor.uniform_, Tensor.normal_, nn.init.uniform_, nn.init.normal_, nn.init.trunc_normal_)
-    + (nn.init.kaiming_uniform_, nn.init.kaiming_normal_, nn.init.xavier_uniform_, nn.init.xavier_normal_)
+    {
+        *(Tensor.uniform_, Tensor.normal_, nn.init.uniform_, nn.init.normal_, nn.init.trunc_normal_),
+        *(nn.init.kaiming_uniform_, nn.init.kaiming_normal_, nn.init.xavier_uniform_, nn.init.xavier_normal_),
+    }
 )
 NESTED_UNDER = ("state_dict", "model_state_dict", "model")
 
