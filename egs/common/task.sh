@@ -7,7 +7,7 @@
 #   0 data        local/data.sh makes data/SET with wav.scp, text, utt2spk, spk2utt
 #   1 format      dump/SET: pipes and segments become files, too short and too long audio leaves training; validated
 #   2 cmvn        mean and variance of the features of the training set
-#   3 tokens      token list, or BPE model
+#   3 tokens      token list, or BPE model; labels for recordings without (vad)
 #   4 stats       lengths of all utterances, in parallel jobs
 #   5 train       the experiment directory; started again, it goes on from its checkpoint
 #   6 average     mean of the best epochs
@@ -16,7 +16,7 @@
 #   9 pack        a model directory in one archive, for AutoModel
 #
 # Options (defaults are in this file and in tasks/TASK.sh)
-#   --task                  tasks/TASK.sh
+#   --task                  tasks/TASK.sh; a recipe's own local/task.sh goes before it
 #   --stage, --stop_stage   first and last stage
 #   --train_set, --valid_set, --test_sets "a b"
 #   --corpus_dir            a corpus that is on this machine (else local/data.sh fetches or makes it)
@@ -88,12 +88,17 @@ for ((i = 1; i < $#; i++)); do
         --recipe_dir) recipe_dir=${!next} ;;
     esac
 done
-if [[ ! -f ${common_dir}/tasks/${task}.sh ]]; then
-    echo "task.sh: no task '${task}'; there are: $(cd "${common_dir}/tasks" && echo *.sh | sed 's/\.sh//g')" >&2
+task_script=${recipe_dir}/local/task.sh # a task of the recipe's own
+[[ -f ${task_script} ]] || task_script=${common_dir}/tasks/${task}.sh
+if [[ ! -f ${task_script} ]]; then
+    echo "task.sh: no task '${task}', and no ${recipe_dir}/local/task.sh; there are: $(cd "${common_dir}/tasks" && echo *.sh | sed 's/\.sh//g')" >&2
     exit 1
 fi
 . "${common_dir}/path.sh"
-. "${common_dir}/tasks/${task}.sh"
+train_program=(python -m "funasr.bin.${task}_train") # a task's script may name others
+inference_program=(python -m "funasr.bin.${task}_inference")
+validate_program=(python -m funasr.bin.validate_data_dir)
+. "${task_script}"
 . "${common_dir}/parse_options.sh"
 if [[ $# -gt 0 ]]; then
     echo "task.sh: unexpected argument '$1'; options begin with --, see --help" >&2
@@ -193,7 +198,9 @@ processes=$((ngpu > 0 ? ngpu : nproc))
 num_threads=${num_threads:-$((cores / processes > 0 ? cores / processes : 1))}
 read -r -a train_arg_words <<<"${train_args}"
 read -r -a inference_arg_words <<<"${inference_args}"
-task_setup # the task's own names: data_items, inference_items, decode_outputs, token_tag
+validate_opts=() # of validate_program
+cmvn_opts=()     # of compute_cmvn
+task_setup       # the task's own names: data_items, inference_items, decode_outputs, token_tag, shape_names
 if [[ -z ${tag} ]]; then
     tag=$(basename "${train_config%.*}")${token_tag:+_${token_tag}}
     tag+=$(echo "${train_args}" | sed -e 's/--//g' -e 's/[^A-Za-z0-9.=+-]\+/_/g' -e 's/^_*/_/' -e 's/_*$//')
@@ -226,7 +233,7 @@ if in_range 1; then
         if [[ " ${test_sets} " != *" ${set} "* ]]; then
             task_filter "${part}"
         fi
-        python -m funasr.bin.validate_data_dir "${part}"
+        "${validate_program[@]}" ${validate_opts[@]+"${validate_opts[@]}"} "${part}"
         if [[ ${task_has_speech} == true ]]; then # formatted audio moves with its directory
             sed -i "s#^\([^ ]* \)${part}/#\1${dumpdir}/${set}/#" "${part}/wav.scp"
         fi
@@ -238,7 +245,7 @@ if in_range 2 && [[ ${use_cmvn} == true && ${task_has_speech} == true ]]; then
     log "stage 2: mean and variance of ${dumpdir}/${train_set} -> ${cmvn_file}"
     run_jobs "${prep_cmd[@]}" --num-threads "${nj}" "${dumpdir}/log/cmvn.log" \
         python -m funasr.bin.compute_cmvn --wav_scp "${dumpdir}/${train_set}/wav.scp" --train_config "${train_config}" \
-        --nj "${nj}" --output "${cmvn_file}"
+        --nj "${nj}" --output "${cmvn_file}" ${cmvn_opts[@]+"${cmvn_opts[@]}"}
 fi
 
 if in_range 3; then
@@ -256,7 +263,9 @@ train_opts+=("${data_opts[@]}")
 data_options valid_ "${dumpdir}/${valid_set}" "${data_items[@]}"
 train_opts+=("${data_opts[@]}")
 
-if in_range 4; then
+if in_range 4 && [[ ${#shape_names[@]} -eq 0 ]]; then
+    log "stage 4: nothing to do, batches need no lengths"
+elif in_range 4; then
     log "stage 4: lengths and statistics -> ${stats} (${nj} jobs)"
     part=${stats}.part
     rm -rf "${part}"
@@ -269,7 +278,7 @@ if in_range 4; then
     done
     write_run_sh "${part}" 4
     run_jobs "${prep_cmd[@]}" JOB=1:"${jobs}" "${part}/log/stats.JOB.log" \
-        python -m "funasr.bin.${task}_train" --collect_stats true --output_dir "${part}/log/stats.JOB" \
+        "${train_program[@]}" --collect_stats true --output_dir "${part}/log/stats.JOB" \
         --train_shape_file "${part}/log/train.JOB.scp" --valid_shape_file "${part}/log/valid.JOB.scp" \
         "${train_opts[@]}" ${train_arg_words[@]+"${train_arg_words[@]}"}
     words=()
@@ -284,12 +293,13 @@ if in_range 5; then
     mkdir -p "${exp}/log"
     write_run_sh "${exp}" 5
     shape_opts=()
-    for name in "${shape_names[@]}"; do
+    for name in ${shape_names[@]+"${shape_names[@]}"}; do
         shape_opts+=(--train_shape_file "${stats}/train/${name}" --valid_shape_file "${stats}/valid/${name}")
     done
     run_jobs "${train_cmd[@]}" --gpu "${ngpu}" --num-threads "$((num_threads * processes))" "${exp}/log/train.console.log" \
-        python -m "funasr.bin.${task}_train" --output_dir "${exp}" --resume true --ngpu "${ngpu}" --nproc "${nproc}" \
-        --num_threads "${num_threads}" --num_workers "${num_workers}" "${train_opts[@]}" "${shape_opts[@]}" \
+        "${train_program[@]}" --output_dir "${exp}" --resume true --ngpu "${ngpu}" --nproc "${nproc}" \
+        --num_threads "${num_threads}" --num_workers "${num_workers}" "${train_opts[@]}" \
+        ${shape_opts[@]+"${shape_opts[@]}"} \
         ${train_arg_words[@]+"${train_arg_words[@]}"}
 fi
 
@@ -301,7 +311,7 @@ if in_range 6 && [[ -n ${num_average} ]]; then
 fi
 
 if in_range 7; then
-    inference_opts=(--asr_train_config "${exp}/config.yaml" --asr_model_file "${exp}/${inference_model}")
+    inference_opts=("--${task}_train_config" "${exp}/config.yaml" "--${task}_model_file" "${exp}/${inference_model}")
     task_inference_options # may replace inference_opts
     [[ -f ${exp}/${inference_model} ]] || die "${exp}/${inference_model} does not exist; train first (stages 5 and 6)"
     for set in ${test_sets}; do
@@ -320,13 +330,13 @@ if in_range 7; then
         gpu=$([[ ${gpu_inference} == true ]] && echo 1 || echo 0)
         run_jobs "${decode_cmd[@]}" --gpu "${gpu}" --max-jobs-run "${inference_nj}" JOB=1:"${jobs}" \
             "${part}/logdir/${task}_inference.JOB.log" \
-            python -m "funasr.bin.${task}_inference" --output_dir "${part}/logdir/output.JOB" --ngpu "${gpu}" \
+            "${inference_program[@]}" --output_dir "${part}/logdir/output.JOB" --ngpu "${gpu}" \
             --key_file "${part}/logdir/keys.JOB.scp" --config "${inference_config}" \
             "${data_opts[@]}" "${inference_opts[@]}" ${inference_arg_words[@]+"${inference_arg_words[@]}"}
         for name in ${decode_outputs}; do
             for ((i = 1; i <= jobs; i++)); do
                 cat "${part}/logdir/output.${i}/${decode_subdir}${name}"
-            done | LC_ALL=C sort -k1,1 >"${part}/${name}"
+            done | LC_ALL=C sort -s -k1,1 >"${part}/${name}"
         done
         missing=$(($(wc -l <"${dumpdir}/${set}/${key_file}") - $(wc -l <"${part}/${decode_outputs%% *}")))
         [[ ${missing} -eq 0 ]] || log "warning: ${missing} utterances of ${set} have no result; see ${result}/logdir"

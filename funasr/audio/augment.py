@@ -36,11 +36,7 @@ def add_noise(speech: np.ndarray, noise: np.ndarray, snr_db: float, rng: np.rand
         return speech
     if noise.ndim == 2 and noise.shape[1:] != speech.shape[1:]:
         noise = noise.mean(1)
-    if len(noise) >= len(speech):
-        offset = int(rng.integers(len(noise) - len(speech) + 1))
-        part = noise[offset : offset + len(speech)]
-    else:
-        part = noise[(int(rng.integers(len(noise))) + np.arange(len(speech))) % len(noise)]
+    part = random_stretch(noise, len(speech), rng)
     noise_power = float(np.square(part, dtype=np.float64).mean())
     power = speech_power(speech)
     if noise_power == 0.0 or power == 0.0:
@@ -49,6 +45,14 @@ def add_noise(speech: np.ndarray, noise: np.ndarray, snr_db: float, rng: np.rand
         part = part[:, None]
     gain = 10 ** (-snr_db / 20) * np.sqrt(power / noise_power)
     return (speech + np.float32(gain) * part).astype(np.float32)
+
+
+def random_stretch(wave: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray:
+    """`length` samples of a wave: cut at a random offset, or repeated from one if the wave is shorter."""
+    if len(wave) >= length:
+        offset = int(rng.integers(len(wave) - length + 1))
+        return wave[offset : offset + length]
+    return wave[(int(rng.integers(len(wave))) + np.arange(length)) % len(wave)]
 
 
 def convolve_rir(speech: np.ndarray, rir: np.ndarray) -> np.ndarray:

@@ -2,7 +2,8 @@
 
     python -m funasr.bin.split_scps --scps data/train/wav.scp data/train/text --num_splits 4 --output_dir exp/splits
 
-writes `exp/splits/wav.scp/{num_splits,split.0,...,split.3}` and the same for `text`.
+writes `exp/splits/wav.scp/{num_splits,split.0,...,split.3}` and the same for `text`.  Training takes these directories
+in place of the files with `--multiple_iterator true`, shape files (cut together with the tables) included.
 """
 
 from __future__ import annotations

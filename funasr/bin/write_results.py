@@ -1,7 +1,10 @@
 """Collect scores into RESULTS.md: `python -m funasr.bin.write_results --exp exp --output RESULTS.md`.
 
-Reads every result.json that `funasr.bin.score` wrote below the experiment directories, and renders one table per
+Reads every result.json that a score command wrote below the experiment directories, and renders one table per
 experiment and unit between two marker lines.  What else stands in the file is kept.
+
+A score of another kind than error rates brings its tables itself: `{"name": SET, "tables": [{"title": "Speech",
+"head": ["system", "F1"], "rows": [["fsmn", "93.1"], ...]}]}`; rows of one title and head come into one table.
 """
 
 from __future__ import annotations
@@ -76,13 +79,19 @@ def environment_lines() -> list[str]:
 
 
 def table_lines(results: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
-    """One table per unit: counts of sentences and words, then per cent."""
-    lines: list[str] = []
+    """One table per unit: counts of sentences and words, then per cent; then those that results bring with them."""
+    tables: dict[tuple[str, ...], list[str]] = {}
     for unit, measure in _MEASURES.items():
-        rows = [_row(dataset, result) for dataset, result in results if result["unit"] == unit]
+        rows = [_row(dataset, result) for dataset, result in results if result.get("unit") == unit]
         if rows:
-            rule = "|" + "|".join(["---", *["---:"] * (len(_HEAD) - 1)]) + "|"
-            lines += ["", f"### {measure}", "", f"|{'|'.join(_HEAD)}|", rule, *rows]
+            tables[(measure, *_HEAD)] = rows
+    for dataset, result in results:
+        for table in result.get("tables", ()):
+            own = tables.setdefault((table["title"], "dataset", *table["head"]), [])
+            own += [_line([dataset, *row]) for row in table["rows"]]
+    lines: list[str] = []
+    for (title, *head), rows in tables.items():
+        lines += ["", f"### {title}", "", _line(head), _line(["---", *["---:"] * (len(head) - 1)]), *rows]
     return lines
 
 
@@ -105,8 +114,12 @@ def _row(dataset: str, result: dict[str, Any]) -> str:
     words, sentences = max(result["words"], 1), max(result["sentences"], 1)
     percents = [100.0 * result[key] / words for key in ("corr", "sub", "del", "ins", "errors")]
     percents.append(100.0 * result["wrong_sentences"] / sentences)
-    cells = [dataset.replace("|", r"\|"), str(result["sentences"]), str(result["words"])]
-    return f"|{'|'.join([*cells, *(f'{value:.1f}' for value in percents)])}|"
+    cells = [dataset, str(result["sentences"]), str(result["words"])]
+    return _line([*cells, *(f"{value:.1f}" for value in percents)])
+
+
+def _line(cells: Sequence[Any]) -> str:
+    return "|" + "|".join(str(cell).replace("|", r"\|") for cell in cells) + "|"
 
 
 def _read_result(path: Path) -> dict[str, Any]:
@@ -114,13 +127,11 @@ def _read_result(path: Path) -> dict[str, Any]:
         result = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"{path} is not JSON: {error}") from None
-    if (
-        not isinstance(result, dict)
-        or not isinstance(result.get("name"), str)
-        or result.get("unit") not in _MEASURES
-        or not all(isinstance(result.get(key), int) for key in _COUNTS)
-    ):
-        raise DataError(f"{path} was not written by funasr.bin.score; delete it or score again")
+    known = isinstance(result, dict) and isinstance(result.get("name"), str)
+    if known and "tables" not in result:
+        known = result.get("unit") in _MEASURES and all(isinstance(result.get(key), int) for key in _COUNTS)
+    if not known:
+        raise DataError(f"{path} was not written by a score command; delete it or score again")
     return result
 
 

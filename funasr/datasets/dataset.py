@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -44,6 +44,7 @@ class SpeechTextDataset:
             is filled by `fill_cache` before they start, since what a worker keeps is lost with it.
         allow_pipes: run commands in place of sound paths.
         filter_input: use the ids that all files share, instead of raising an error if one is missing.
+        may_be_empty: names whose values may be empty; any other empty value makes an utterance a damaged one.
 
     Raises:
         ConfigError: a wrong triplet.  DataError: a file is missing, has an id twice, or lacks ids of the first.
@@ -58,6 +59,7 @@ class SpeechTextDataset:
         max_cache_size: int = 0,
         allow_pipes: bool = False,
         filter_input: bool = False,
+        may_be_empty: Collection[str] = (),
     ) -> None:
         if float_dtype not in _FLOATS:
             raise ConfigError(f"float_dtype must be one of {', '.join(_FLOATS)}, not '{float_dtype}'")
@@ -65,6 +67,7 @@ class SpeechTextDataset:
         self.preprocess = preprocess
         self.float_dtype = np.dtype(float_dtype)
         self.max_cache_size = max_cache_size
+        self.may_be_empty = frozenset(may_be_empty)
         self.readers: dict[str, Reader] = {
             name: open_reader(path, type_name, fs, allow_pipes) for path, name, type_name in self.triplets
         }
@@ -170,7 +173,7 @@ class SpeechTextDataset:
                 f"'{name}' of {uid} ({path}, type {type_name}) is {type(value).__name__}, not numbers, after "
                 "preprocessing; a text needs a preprocessor that turns it into token ids, or the type text_int"
             )
-        if array.size == 0:
+        if array.size == 0 and name not in self.may_be_empty:
             raise DamagedUtteranceError(f"'{name}' is empty")
         return array.reshape(1) if array.ndim == 0 else array
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -81,13 +81,17 @@ class SequenceIterFactory:
 
     def global_batches(self, epoch: int) -> Batches:
         """The ids of all global batches of an epoch."""
+        return [batch for _, batch in self._numbered_batches(epoch)]
+
+    def _numbered_batches(self, epoch: int) -> list[tuple[int, list[str]]]:
+        """(pass, ids) of all global batches of an epoch."""
         if epoch < 1:
             raise ConfigError(f"epochs count from 1, not {epoch}")
         per_pass = len(self.plan)
         start, count = (epoch - 1) * len(self), len(self)
-        batches: Batches = []
+        batches: list[tuple[int, list[str]]] = []
         for index in range(start // per_pass, (start + count - 1) // per_pass + 1):
-            batches += self._pass(index + 1)
+            batches += [(index + 1, batch) for batch in self._pass(index + 1)]
         offset = start % per_pass
         return batches[offset : offset + count]
 
@@ -101,11 +105,17 @@ class SequenceIterFactory:
         return batches
 
     def build_iter(self, epoch: int, skip: int = 0) -> EpochIterator:
-        """The batches of `epoch` for this process, without the first `skip`."""
-        batches = [batch[self.rank :: self.world_size] for batch in self.global_batches(epoch)[skip:]]
+        """The batches of `epoch` for this process, without the first `skip`.
+
+        Augmentation is drawn anew for each pass over the corpus, so a long epoch over a small corpus does not hear
+        the same thing again.
+        """
+        numbered = self._numbered_batches(epoch)[skip:]
+        batches = [batch[self.rank :: self.world_size] for _, batch in numbered]
         return EpochIterator(
             self.dataset, batches, self.collate_fn, epoch, self.seed, self.num_workers, self.pin_memory,
             self.prefetch_factor, self._log, fail_if_empty=self.world_size == 1,
+            draws=[number for number, _ in numbered],
         )  # fmt: skip
 
 
@@ -213,13 +223,16 @@ def build_streaming_iterator(
     num_workers: int = 0,
     pin_memory: bool = False,
     allow_pipes: bool = False,
+    may_be_empty: Collection[str] = (),
 ) -> EpochIterator:
     """The utterances of a data set in the order of its first file, for decoding and statistics.
 
     `key_file` (ids in its first column) chooses utterances, in the order of that file.  The iterator's `skipped` tells
     afterwards which ones could not be used.
     """
-    dataset = SpeechTextDataset(triplets, preprocess, fs, float_dtype, allow_pipes=allow_pipes)
+    dataset = SpeechTextDataset(
+        triplets, preprocess, fs, float_dtype, allow_pipes=allow_pipes, may_be_empty=may_be_empty
+    )
     uids = dataset.ids if key_file is None else list(IndexedTable(key_file))
     known = set(dataset.ids)
     unknown = [uid for uid in uids if uid not in known]

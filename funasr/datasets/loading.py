@@ -24,13 +24,15 @@ _HOPELESS = 50  # so many utterances, all damaged, from the start: the paths are
 
 
 class _Batches(Dataset[tuple[Batch, dict[str, str], dict[tuple[int, int], str]]]):
-    """What a worker runs: a list of ids -> (batch, id -> why it is damaged, resampling notices)."""
+    """What a worker runs: a draw and a list of ids -> (batch, id -> why it is damaged, resampling notices)."""
 
     def __init__(self, dataset: SpeechTextDataset, collate_fn: CollateFn) -> None:
         self.dataset = dataset
         self.collate_fn = collate_fn
 
-    def __getitem__(self, uids: Sequence[str]) -> tuple[Batch, dict[str, str], dict[tuple[int, int], str]]:
+    def __getitem__(self, item: tuple[int, Sequence[str]]) -> tuple[Batch, dict[str, str], dict[tuple[int, int], str]]:
+        draw, uids = item
+        self.dataset.set_epoch(draw)
         with _one_thread():
             found = [self.dataset[uid] for uid in uids]
         damaged = {item.uid: item.reason for item in found if isinstance(item, Damaged)}
@@ -101,6 +103,8 @@ class EpochIterator:
     """The batches of one epoch: iterate for `(ids, tensors)`; `len()` is their number.
 
     An utterance that cannot be used is missing from its batch; a batch of nothing else is `([], {})`.
+
+    `draws`: for each batch, the epoch whose augmentation it gets; default: this one's.
     """
 
     def __init__(
@@ -115,6 +119,7 @@ class EpochIterator:
         prefetch_factor: int = 2,
         log: SkipLog | None = None,
         fail_if_empty: bool = True,
+        draws: Sequence[int] | None = None,
     ) -> None:
         self.dataset = dataset
         self.batches = batches
@@ -126,6 +131,7 @@ class EpochIterator:
         self.prefetch_factor = prefetch_factor
         self.log = log or SkipLog()
         self.fail_if_empty = fail_if_empty
+        self.draws = list(draws) if draws is not None else [epoch] * len(batches)
 
     @property
     def skipped(self) -> dict[str, str]:
@@ -153,7 +159,7 @@ class EpochIterator:
     def _loader(self) -> DataLoader[Any]:
         return DataLoader(
             _Batches(self.dataset, self.collate_fn),
-            sampler=self.batches,
+            sampler=list(zip(self.draws, self.batches)),
             batch_size=None,
             collate_fn=_identity,
             num_workers=self.num_workers,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,14 @@ from typing import Any
 import numpy as np
 
 from funasr.audio.augment import add_noise, change_speed, convolve_rir, limit_peak, normalise_volume
-from funasr.audio.read import audio_info, read_audio
+from funasr.datasets.audio_files import AudioFiles
 from funasr.datasets.rng import keyed_generator
 from funasr.register import tables
 from funasr.text.cleaner import TextCleaner
 from funasr.tokenizers.build import build_tokenizer_from_type
-from funasr.utils.data_dir import read_lines
-from funasr.utils.errors import ConfigError, DamagedUtteranceError
+from funasr.utils.errors import ConfigError
 
-logger = logging.getLogger(__name__)
+MAX_DB = 150.0  # more than the range of any audio
 
 
 @tables.register("preprocessor_classes", "CommonPreprocessor", aliases=("common",))
@@ -86,8 +84,8 @@ class CommonPreprocessor:
                 raise ConfigError(f"{name} must be between 0 and 1, not {value}")
         if any(factor <= 0 for factor in speed_perturb or ()):
             raise ConfigError(f"speed_perturb factors must be above 0, not {speed_perturb}")
-        self.rirs = _read_file_list(rir_scp, "rir_scp") if train else []
-        self.noises = _read_file_list(noise_scp, "noise_scp") if train else []
+        self.rirs = AudioFiles(rir_scp if train else None, "rir_scp", fs)
+        self.noises = AudioFiles(noise_scp if train else None, "noise_scp", fs)
         self.rir_apply_prob = rir_apply_prob
         self.noise_apply_prob = noise_apply_prob
         self.noise_db_low, self.noise_db_high = parse_db_range(noise_db_range)
@@ -99,7 +97,6 @@ class CommonPreprocessor:
         self.text_name = text_name
         self.seed = seed
         self.epoch = 0
-        self._bad_files: set[str] = set()
 
     def set_epoch(self, epoch: int) -> None:
         """Draw anew for this epoch."""
@@ -132,38 +129,16 @@ class CommonPreprocessor:
                 speech = change_speed(speech, factor, self.fs)
         changed = False
         if self.rirs and rng.random() < self.rir_apply_prob:
-            rir = self._read_extra(self.rirs[int(rng.integers(len(self.rirs)))], mono=self.force_single_channel)
+            rir = self.rirs.read(self.rirs.choose(rng), mono=self.force_single_channel)
             if rir is not None:
                 speech, changed = convolve_rir(speech, rir), True
         if self.noises and rng.random() < self.noise_apply_prob:
-            path = self.noises[int(rng.integers(len(self.noises)))]
+            path = self.noises.choose(rng)
             snr_db = float(rng.uniform(self.noise_db_low, self.noise_db_high))
-            noise = self._read_extra(path, mono=speech.ndim == 1, longest=len(speech), rng=rng)
+            noise = self.noises.read(path, mono=speech.ndim == 1, longest=len(speech), rng=rng)
             if noise is not None:
                 speech, changed = add_noise(speech, noise, snr_db, rng), True
         return limit_peak(speech) if changed else speech
-
-    def _read_extra(
-        self, path: str, mono: bool, longest: int | None = None, rng: np.random.Generator | None = None
-    ) -> np.ndarray | None:
-        """A noise or impulse response, or None (told once) if the file is damaged: the speech is still good.
-
-        Of a file longer than `longest` samples only a random stretch is decoded.
-        """
-        try:
-            start, end = 0.0, None
-            if longest is not None and rng is not None:
-                frames, rate = audio_info(path)
-                spare = frames / rate - longest / self.fs
-                if spare > 0:
-                    start = float(rng.uniform(0.0, spare))
-                    end = min(start + longest / self.fs, frames / rate)
-            return read_audio(path, self.fs, mono=mono, start_s=start, end_s=end)[0]
-        except (DamagedUtteranceError, OSError) as error:
-            if path not in self._bad_files:
-                self._bad_files.add(path)
-                logger.warning("%s cannot be used for augmentation: %s", path, error)
-            return None
 
 
 def parse_db_range(text: str | float) -> tuple[float, float]:
@@ -175,13 +150,6 @@ def parse_db_range(text: str | float) -> tuple[float, float]:
         raise ConfigError(f"noise_db_range '{text}' must be like 13_15 or 10") from None
     if len(words) > 2 or low > high:
         raise ConfigError(f"noise_db_range '{text}' must be low_high, like 13_15")
+    if max(abs(low), abs(high)) > MAX_DB:
+        raise ConfigError(f"noise_db_range '{text}' is no number of dB; in YAML 13_15 needs quotes, or it reads 1315")
     return low, high
-
-
-def _read_file_list(path: str | Path | None, option: str) -> list[str]:
-    if path is None:
-        return []
-    files = [line.split(maxsplit=1)[-1].strip() for _, line in read_lines(path) if line.strip()]
-    if not files:
-        raise ConfigError(f"{option}: {path} is empty")
-    return files

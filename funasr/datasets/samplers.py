@@ -6,9 +6,10 @@
     length     as many as fit in batch_bins = count * longest, summed over the shape files
     numel      the same counted in numbers (length * the other dimensions)
     bucket     duration buckets mixed anew for every pass, never more than batch_bins
+    shuffled   a count of utterances, all mixed anew for every pass: for samples of one length
 
-`batch_size` and `batch_bins` are those of the global batch, over all ranks.  All but `bucket` follow the rules (and the
-batches) of ESPnet2 and FunASR 0.8; their limit may be exceeded by one utterance.
+`batch_size` and `batch_bins` are those of the global batch, over all ranks.  All but `bucket` and `shuffled` follow the
+rules (and the batches) of ESPnet2 and FunASR 0.8; their limit may be exceeded by one utterance.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from funasr.utils.errors import ConfigError, DataError
 logger = logging.getLogger(__name__)
 
 Batches = list[list[str]]
-BATCH_TYPES = ("unsorted", "sorted", "folded", "length", "numel", "bucket")
+BATCH_TYPES = ("unsorted", "sorted", "folded", "length", "numel", "bucket", "shuffled")
 _ORDERS = ("ascending", "descending")
 
 
@@ -58,6 +59,20 @@ class FixedBatches:
         if rng is None:
             return list(self._batches)
         return [self._batches[i] for i in rng.permutation(len(self._batches))]
+
+
+class ShuffledBatches:
+    """The groups of `unsorted_batches`, filled anew in every pass."""
+
+    def __init__(self, ids: Sequence[str], batch_size: int, drop_last: bool = False) -> None:
+        self.ids, self.batch_size, self.drop_last = list(ids), batch_size, drop_last
+
+    def __len__(self) -> int:
+        return max(len(self.ids) // self.batch_size, 1)
+
+    def batches(self, rng: np.random.Generator | None) -> Batches:
+        mixed = self.ids if rng is None else [self.ids[i] for i in rng.permutation(len(self.ids))]
+        return unsorted_batches(mixed, self.batch_size, self.drop_last)
 
 
 class BucketBatches:
@@ -245,7 +260,8 @@ def build_batches(
 
     Args:
         batch_type: one of `BATCH_TYPES`.
-        shapes: shape files (or their content). `unsorted` needs only the ids of the first; `sorted` orders by it.
+        shapes: shape files (or their content). `unsorted` and `shuffled` need only the ids of the first; `sorted`
+            orders by it.
         batch_size, batch_bins: of the global batch.
         fold_lengths: for `folded`, one per shape file.
         sort_in_batch, sort_batch: ascending or descending length inside a batch, and of the batches.
@@ -260,9 +276,11 @@ def build_batches(
         `min_batch_size`.
     """
     _check_options(batch_type, shapes, fold_lengths, sort_in_batch, sort_batch, batch_size, batch_bins)
-    if batch_type == "unsorted":
+    if batch_type in ("unsorted", "shuffled"):
         ids = list(shapes[0] if isinstance(shapes[0], dict) else IndexedTable(shapes[0]))
         _check_count(ids, min_batch_size)
+        if batch_type == "shuffled":
+            return ShuffledBatches(ids, max(batch_size, min_batch_size), drop_last)
         return FixedBatches(unsorted_batches(ids, max(batch_size, min_batch_size), drop_last))
     all_shapes = load_shapes(shapes)
     ids = list(all_shapes[0])

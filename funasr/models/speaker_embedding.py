@@ -1,39 +1,26 @@
-"""What every speaker-embedding model needs around its network: features, batches of equal lengths, results."""
+"""What every speaker-embedding model needs around its network: features, batches of equal lengths, results, a loss."""
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from funasr.frontends.fbank import FbankOptions, fbank
+from funasr.frontends.speaker_fbank import FS, speaker_features
+from funasr.layers.margin_softmax import AAMSoftmax
 from funasr.models.abs_model import FunASRModel, Result, Stats
 from funasr.utils.errors import ConfigError
 
-FS = 16000
+__all__ = ["FS", "SpeakerEmbeddingModel", "speaker_features"]
+
 WINDOW, SHIFT = 400, 160  # samples of a frame and between frames
 # Frames that share a pass: 16 windows of 1.5 s fit the caches of a CPU, 256 fill an accelerator (1 GiB in CAM++).
 CPU_PASS_FRAMES = 2400
 DEVICE_PASS_FRAMES = 38400
-
-_OPTIONS = {"fs": FS, "window": "povey", "scale": 1.0}  # samples stay in [-1, 1]
-
-
-def speaker_features(waves: Tensor, n_mels: int = 80) -> Tensor:
-    """Log-mel features of waveforms of one length, less their mean over time.
-
-    Args:
-        waves: (batch, samples) in [-1, 1] at 16 kHz, at least 25 ms.
-
-    Returns: (batch, frames, n_mels) float32; Povey window, 25 ms frames every 10 ms, no dither.
-    """
-    lengths = torch.full((waves.size(0),), waves.size(1), dtype=torch.int64)
-    feats, _ = fbank(waves, lengths, FbankOptions(n_mels=n_mels, **_OPTIONS))  # type: ignore[arg-type]
-    return feats - feats.mean(dim=1, keepdim=True)
 
 
 class SpeakerEmbeddingModel(FunASRModel):
@@ -42,23 +29,60 @@ class SpeakerEmbeddingModel(FunASRModel):
     A batch is split by length: utterances of one length share a pass, so no padding ever reaches the statistics
     pooling and each embedding is what the utterance gives alone.
 
+    In training a classifier stands behind the embedding (`train_with`).  It is no part of the model: weight files
+    without it and configurations that do not know of it are complete.
+
     Subclasses set `feat_dim`, `embedding_size` and `min_frames` and define `embed`.
     """
+
+    training_only_parts: ClassVar[tuple[str, ...]] = ("classifier",)
+    """Submodules that only training has: in its full state, and left out of the weights of its epochs."""
 
     feat_dim: int
     embedding_size: int
     min_frames: int
     """Frames below which the deviation over time is not defined."""
 
+    classifier: AAMSoftmax | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_module("classifier", None)
+
     def embed(self, feats: Tensor) -> Tensor:
         """Embeddings (batch, embedding_size) of features (batch, frames, feat_dim), all of the same length."""
         raise NotImplementedError
 
-    def forward(
-        self, speech: Tensor, speech_lengths: Tensor, text: Tensor, text_lengths: Tensor, **kwargs: Any
+    def train_with(self, num_classes: int, **options: Any) -> None:
+        """Add a classifier of `num_classes` speakers for training; `options` are those of `AAMSoftmax`."""
+        if getattr(self, "output_level", "segment") != "segment":
+            raise ConfigError("model_conf: output_level must be 'segment' in training: a speaker has whole utterances")
+        self.classifier = AAMSoftmax(self.embedding_size, num_classes, **options)
+
+    @classmethod
+    def adapt_weights(cls, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights without the classifier, which the state of a training run has."""
+        parts = tuple(f"{part}." for part in cls.training_only_parts)
+        return {name: value for name, value in weights.items() if not name.startswith(parts)}
+
+    def forward(  # type: ignore[override]
+        self, speech: Tensor, speech_lengths: Tensor, speaker: Tensor
     ) -> tuple[Tensor, Stats, Tensor]:
-        """Not available: these models hold no speaker classes, so they have no loss of their own."""
-        raise NotImplementedError(f"{type(self).__name__} gives embeddings and has no training loss; use `inference`")
+        """Classification loss of one batch; see FunASRModel.
+
+        Args:
+            speech: features (batch, frames, feat_dim) of utterances of one length.
+            speaker: class of each utterance (batch, 1).
+
+        Stats: loss; acc, the share of utterances nearest to their own speaker; margin, in radians.
+
+        Raises RuntimeError without a classifier (`train_with`).
+        """
+        if self.classifier is None:
+            raise RuntimeError(f"{type(self).__name__} has no speaker classes; SVTask adds them (train_with)")
+        loss, stats = self.classifier(self.embed(speech), speaker[:, 0])
+        weight = torch.tensor(len(speech), device=loss.device)
+        return loss, {"loss": loss.detach(), **stats}, weight
 
     @torch.no_grad()
     def inference(  # type: ignore[override]

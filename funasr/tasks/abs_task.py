@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, ClassVar, TextIO
 
-from funasr.models.build import SET_BY_BUILDER
+from funasr.models.build import SET_BY_BUILDER, build_frontend
 from funasr.register import RegistryError
 from funasr.tasks.options import add_general_arguments
 from funasr.tasks.parser import TaskParser
@@ -35,6 +36,10 @@ class AbsTask(ABC):
 
     num_optimizers: int = 1
     class_choices_list: Sequence[ClassChoices] = ()
+    may_be_empty: Sequence[str] = ()
+    """Data names whose values may be empty, like a text with none of the words looked for; others are damaged then."""
+
+    _last_frontend: ClassVar[tuple[Any, Any, Any]] = (None, None, None)  # task, weak reference to its options, result
 
     def __init__(self) -> None:
         raise RuntimeError(f"{type(self).__name__} is a bundle of class methods and has no objects")
@@ -73,25 +78,36 @@ class AbsTask(ABC):
 
     @classmethod
     def build_frontend(cls, args: argparse.Namespace) -> Any | None:
-        """The module that turns `speech` into features before the model, or None."""
-        return None
+        """The module that turns `speech` into features before the model; None in a task that has no `--frontend`."""
+        return build_frontend(vars(args)) if getattr(args, "frontend", None) else None
 
     @classmethod
     def sample_rate(cls, args: argparse.Namespace) -> int | None:
-        """Rate in Hz that sound is read at; None if the data hold no sound."""
-        return None
+        """Rate in Hz that sound is read at: that of the front end; None without one."""
+        frontend = cls.frontend(args)
+        return None if frontend is None else int(frontend.fs)
 
     @classmethod
     def model_files(cls, args: argparse.Namespace) -> dict[str, Path]:
         """Files of the model directory besides weights and config: option path in configuration.json -> source."""
         return {}
 
+    @classmethod
+    def frontend(cls, args: argparse.Namespace) -> Any | None:
+        """What `build_frontend` makes of `args`; made once as long as a run keeps to the same `args` object."""
+        task, options, frontend = AbsTask._last_frontend
+        if task is not cls or options() is not args:
+            frontend = cls.build_frontend(args)
+            AbsTask._last_frontend = (cls, weakref.ref(args), frontend)
+        return frontend
+
     # The command line.
 
     @classmethod
     def get_parser(cls) -> TaskParser:
         """The parser with general, trainer and task options."""
-        parser = TaskParser(prog=f"funasr.bin.{cls.name()}_train", description=cls.__doc__)
+        prog = f"funasr.bin.{cls.name()}_train" if cls.__module__.startswith("funasr.") else None
+        parser = TaskParser(prog=prog, description=cls.__doc__)
         parser.set_defaults(required=["output_dir"])
         add_general_arguments(parser, cls.num_optimizers)
         add_trainer_arguments(parser.add_argument_group("Trainer"))

@@ -9,13 +9,11 @@ from typing import Any
 
 from funasr.register import tables
 from funasr.tasks.abs_task import AbsTask
-from funasr.tasks.parser import Repeat
+from funasr.tasks.options import INIT_SCHEMES, add_augmentation_arguments, augmentation_options
 from funasr.train.class_choices import ClassChoices
 from funasr.utils.errors import ConfigError
 from funasr.utils.nested_dict import NestedDictAction
-from funasr.utils.option_types import float_or_none, int_or_none, str2bool, str_or_none
-
-INIT_SCHEMES = ("chainer", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", None)
+from funasr.utils.option_types import int_or_none, str2bool, str_or_none
 
 
 class ASRTask(AbsTask):
@@ -51,24 +49,11 @@ class ASRTask(AbsTask):
             "--cleaner", type=str_or_none, default=None, choices=(None, "tacotron", "jaconv", "vietnamese")
         )
         text.add_argument("--g2p", type=str_or_none, default=None, help="letter-to-phone converter, for phn")
-        audio = parser.add_argument_group("Augmentation (training only)")
-        audio.add_argument("--speed_perturb", type=float, action=Repeat, default=[], help="a factor, e.g. 0.9")
-        audio.add_argument("--speech_volume_normalize", type=float_or_none, default=None, help="peak, e.g. 0.9")
-        audio.add_argument("--rir_scp", type=str_or_none, default=None, help="list of impulse responses")
-        audio.add_argument("--rir_apply_prob", type=float, default=1.0)
-        audio.add_argument("--noise_scp", type=str_or_none, default=None, help="list of noises")
-        audio.add_argument("--noise_apply_prob", type=float, default=1.0)
-        audio.add_argument("--noise_db_range", default="13_15", help="signal-to-noise ratio in dB: 10 or 10_20")
+        add_augmentation_arguments(parser)
 
     @classmethod
     def required_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
         return ("speech",) if inference else ("speech", "text")
-
-    @classmethod
-    def build_frontend(cls, args: argparse.Namespace) -> Any | None:
-        from funasr.models.build import build_frontend
-
-        return build_frontend(vars(args))
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> Any:
@@ -76,7 +61,7 @@ class ASRTask(AbsTask):
         from funasr.models.build import build_model, build_tokenizer
 
         cls._read_token_list(args)
-        model = build_model(vars(args), cls.build_frontend(args), build_tokenizer(vars(args)))
+        model = build_model(vars(args), cls.frontend(args), build_tokenizer(vars(args)))
         if args.init is not None:
             initialize(model, args.init)
         return model
@@ -117,23 +102,11 @@ class ASRTask(AbsTask):
             non_linguistic_symbols=args.non_linguistic_symbols,
             split_with_space=args.split_with_space,
             seg_dict_file=args.seg_dict_file,
-            speed_perturb=args.speed_perturb,
-            speech_volume_normalize=args.speech_volume_normalize,
-            rir_scp=args.rir_scp,
-            rir_apply_prob=args.rir_apply_prob,
-            noise_scp=args.noise_scp,
-            noise_apply_prob=args.noise_apply_prob,
-            noise_db_range=args.noise_db_range,
             force_single_channel=cls.sample_rate(args) is not None,  # features have their own second axis
             fs=cls.sample_rate(args) or 16000,
             seed=args.seed,
+            **augmentation_options(args),
         )
-
-    @classmethod
-    def sample_rate(cls, args: argparse.Namespace) -> int | None:
-        """Rate that the front end works at, in Hz; None when features come ready-made."""
-        frontend = cls.build_frontend(args)
-        return None if frontend is None else int(frontend.fs)
 
     @classmethod
     def build_collate_fn(cls, args: argparse.Namespace, train: bool) -> Callable[..., Any]:

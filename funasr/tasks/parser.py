@@ -13,6 +13,7 @@ from funasr.register import nearest_names, tables
 from funasr.utils.config import deep_merge, read_yaml
 from funasr.utils.errors import ConfigError
 from funasr.utils.nested_dict import NestedDictAction
+from funasr.utils.option_types import str_or_none
 
 logger = logging.getLogger(__name__)
 
@@ -130,10 +131,10 @@ class TaskParser(argparse.ArgumentParser):
         return self._scalar(action, value, where)
 
     def _scalar(self, action: argparse.Action, value: Any, where: str) -> Any:
-        if isinstance(value, (list, tuple)):  # a triplet, or a token list given in the file itself
-            if action.type is None or not all(isinstance(item, str) for item in value):
+        if isinstance(value, (list, tuple)):  # a triplet, or a list (of tokens) that is else read from a named file
+            if action.type in (None, str_or_none) or not all(isinstance(item, str) for item in value):
                 return list(value)
-            return list(value) if action.dest == "token_list" else self._scalar(action, ",".join(value), where)
+            return self._scalar(action, ",".join(value), where)
         text = str(value).lower() if isinstance(value, bool) else str(value)
         if callable(action.type):
             try:

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 
 from funasr.datasets.iterator import build_streaming_iterator
+from funasr.register import Table
 from funasr.tasks.iterators import build_iter_factory, parse_triplets
 from funasr.train.checkpoint import link_file
 from funasr.train.collect_stats import collect_stats
@@ -33,6 +35,7 @@ from funasr.train.distributed import (
 from funasr.train.init_param import freeze_parameters, load_init_params
 from funasr.train.optimizers import build_optimizer
 from funasr.train.options import options_from_args
+from funasr.train.run_lock import run_lock
 from funasr.train.schedulers import build_scheduler, with_run_length
 from funasr.train.trainer import Trainer
 from funasr.utils.config import dump_yaml
@@ -46,20 +49,41 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+CODE_FILE = "model.py"  # where AutoModel(trust_remote_code=True) looks
+
 
 def launch_or_run(task: type[AbsTask], args: argparse.Namespace, words: Sequence[str]) -> None:
     """Start the processes that `--ngpu` or `--nproc` ask for, or train in this one."""
     options = DistributedOptions.from_args(args)
     count = workers_to_launch(options)
     if count:
-        raise SystemExit(launch_workers(count, ["-m", f"funasr.bin.{task.name()}_train", *words]))
+        raise SystemExit(launch_workers(count, program_arguments(task, words)))
     distributed = init_distributed(options)
+    writes = distributed.is_main and not args.collect_stats
     try:
-        run(task, args, distributed)
+        with run_lock(args.output_dir) if writes else nullcontext():
+            run(task, args, distributed)
     except BaseException:
         distributed.close(wait=False)
         raise
     distributed.close()
+
+
+def program_arguments(task: type[AbsTask], words: Sequence[str]) -> list[str]:
+    """Arguments of the Python interpreter that start `task` with the options `words`, wherever it is defined.
+
+    A program that was started with these options is started again.  If the options came from elsewhere
+    (`KWSTask.main(cmd=[...])`), the task is imported from its module.  Raises ConfigError if it has none.
+    """
+    if list(words) == sys.argv[1:]:
+        return sys.orig_argv[1:]
+    if task.__module__ == "__main__" or "." in task.__qualname__:
+        raise ConfigError(
+            f"several processes cannot find {task.__qualname__}: call it as a program with these options, or put it in "
+            "a module of its own"
+        )
+    code = f"import sys; sys.path[:] = {sys.path!r}; from {task.__module__} import {task.__name__} as task; task.main()"
+    return ["-c", code, *words]
 
 
 def run(task: type[AbsTask], args: argparse.Namespace, distributed: Distributed) -> None:
@@ -69,7 +93,7 @@ def run(task: type[AbsTask], args: argparse.Namespace, distributed: Distributed)
     setup_logging(args.log_level, distributed.rank, distributed.world_size, log_file)
     _set_up_torch(args)
     model = task.build_model(args).to(dtype=getattr(torch, args.train_dtype), device=distributed.device)
-    frontend = task.build_frontend(args)
+    frontend = task.frontend(args)
     if frontend is not None:
         frontend = frontend.to(distributed.device)
     if args.collect_stats:
@@ -132,6 +156,7 @@ def _collect_stats(
             fs=task.sample_rate(args),
             num_workers=args.num_workers,
             allow_pipes=args.allow_pipes,
+            may_be_empty=task.may_be_empty,
         )
     collect_stats(model, frontend, sets, output_dir, args.write_collected_feats)
     for phase, batches in sets.items():
@@ -176,8 +201,28 @@ def write_model_directory(task: type[AbsTask], args: argparse.Namespace, output_
             with atomic_path(output_dir / name) as temporary:
                 shutil.copyfile(source, temporary)
         metas.setdefault(group, {})[key] = name
+    code = own_code(task, args)
+    if code is not None:
+        write_text(output_dir / CODE_FILE, code.read_text(encoding="utf-8"))
+        metas["code"] = CODE_FILE
     content = {"framework": "pytorch", "model": {"type": "funasr"}, "file_path_metas": metas}
     write_text(output_dir / "configuration.json", json.dumps(content, indent=2) + "\n")
+
+
+def own_code(task: type[AbsTask], args: argparse.Namespace) -> Path | None:
+    """The user's file that registers components of this configuration; AutoModel runs a copy of it if trusted.
+
+    None if all are the package's, or an installed package's, or if they come from several files.
+    """
+    files = set()
+    for choices in task.class_choices_list:
+        module = sys.modules[getattr(choices.get_class(getattr(args, choices.name)), "__module__", "funasr")]
+        if isinstance(choices.classes, Table) and "." not in module.__name__ and module.__name__ != "funasr":
+            files.add(Path(module.__file__ or ""))
+    if len(files) > 1:
+        names = ", ".join(sorted(map(str, files)))
+        logger.warning("components come from %s: AutoModel needs one file (remote_code=) that imports all", names)
+    return files.pop() if len(files) == 1 else None
 
 
 def _environment() -> dict[str, str]:

@@ -85,19 +85,31 @@ def test_max_jobs_run_bounds_the_jobs_at_one_time(tmp_path: Path) -> None:
     assert max(seen) <= 2
 
 
-def test_a_terminated_launcher_ends_its_jobs(tmp_path: Path) -> None:
-    pid_file = tmp_path / "pid"
-    script = f"echo $$ > {pid_file}; exec sleep 60"
-    words = [sys.executable, "-m", "funasr.bin.launch", f"{tmp_path}/x.log", "bash", "-c", script]
+def pid_from_terminated_launcher(directory: Path, script: str) -> int:
+    """What a job wrote to `directory`/pid before its launcher was terminated."""
+    pid_file = directory / "pid"
+    words = [sys.executable, "-m", "funasr.bin.launch", f"{directory}/x.log", "bash", "-c", script]
     process = subprocess.Popen(words, stderr=subprocess.DEVNULL, cwd=Path(launch.__file__).parents[2])
     deadline = time.monotonic() + 20
     while not (pid_file.is_file() and pid_file.read_text().strip()) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == 1
+    return int(pid_file.read_text())
+
+
+def test_a_terminated_launcher_ends_its_jobs(tmp_path: Path) -> None:
+    pid = pid_from_terminated_launcher(tmp_path, f"echo $$ > {tmp_path}/pid; exec sleep 60")
     with pytest.raises(ProcessLookupError):
-        os.kill(int(pid_file.read_text()), 0)
+        os.kill(pid, 0)
     assert "# Ended (code -15)" in (tmp_path / "x.log").read_text()
+
+
+def test_what_a_terminated_job_started_ends_too(tmp_path: Path) -> None:
+    pid = pid_from_terminated_launcher(tmp_path, f"sleep 60 & echo $! > {tmp_path}/pid; wait")
+    time.sleep(0.2)
+    state = Path(f"/proc/{pid}/stat")
+    assert not state.exists() or state.read_text().split()[2] == "Z"
 
 
 @pytest.mark.parametrize(
@@ -154,18 +166,3 @@ def test_config_maps_options_to_flags() -> None:
 def test_wrong_usage_is_explained(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert launch.main(words) == 2
     assert message in capsys.readouterr().err
-
-
-def test_what_a_terminated_job_started_ends_too(tmp_path: Path) -> None:
-    pid_file = tmp_path / "pid"
-    script = f"sleep 60 & echo $! > {pid_file}; wait"
-    words = [sys.executable, "-m", "funasr.bin.launch", f"{tmp_path}/x.log", "bash", "-c", script]
-    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, cwd=Path(launch.__file__).parents[2])
-    deadline = time.monotonic() + 20
-    while not (pid_file.is_file() and pid_file.read_text().strip()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=20) == 1
-    time.sleep(0.2)
-    state = Path(f"/proc/{int(pid_file.read_text())}/stat")
-    assert not state.exists() or state.read_text().split()[2] == "Z"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,21 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 
 
+def sources(*patterns: str) -> list[Path]:
+    return [path for pattern in patterns for path in ROOT.glob(pattern)]
+
+
+@cache
 def known_options() -> set[str]:
+    """Options that parsers put together, those that stand in the sources of commands, and those of shell scripts."""
     parsers = (ASRTask.get_parser(), asr_inference.get_parser(), get_parser())
     names = {option for parser in parsers for action in parser._actions for option in action.option_strings}
-    stages = "".join((ROOT / "egs" / "common" / name).read_text() for name in ("task.sh", "tasks/asr.sh"))
-    return names | {f"--{name}" for name in re.findall(r"^([a-z_]+)=", stages, flags=re.MULTILINE)} | {"--help"}
+    for path in sources("funasr/bin/*.py", "funasr/tasks/*.py", "egs/*/*/*.py", "egs/*/*/local/*.py"):
+        names |= set(re.findall(r'"(--[a-z][a-z_]*)"', path.read_text(encoding="utf-8")))
+    for path in sources("egs/common/*.sh", "egs/common/tasks/*.sh", "egs/*/*/local/*.sh"):
+        variables = re.findall(r"^([a-z_]+)=", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        names |= {f"--{name}" for name in variables}
+    return names | {f"--{task}_train_config" for task in ("vad", "punc", "sv", "kws")} | {"--help"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

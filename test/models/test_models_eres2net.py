@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import torch
+from recorded_speakers import CASES, arrays, audio_of, check_embedding, close
 
 from funasr import AutoModel
-from funasr.audio.read import read_audio
 from funasr.models.eres2net.layers import AttentionalFusion
 from funasr.models.eres2net.model import ERes2NetV2
 from funasr.models.speaker_embedding import speaker_features
@@ -30,42 +29,20 @@ def model(parity: Path) -> AutoModel:
 
 
 @pytest.fixture(scope="module")
-def recorded(parity: Path) -> dict[str, np.ndarray]:
-    with np.load(parity / NAME / "expected" / "tensors.npz") as stored:
-        return dict(stored)
+def recorded() -> dict[str, np.ndarray]:
+    return arrays(NAME)
 
 
 @pytest.fixture(scope="module")
-def waves(parity: Path) -> dict[str, np.ndarray]:
-    audio = parity / NAME / "audio"
-    return {name: soundfile.read(audio / f"{name}.wav", dtype="float32")[0] for name in ("f", "m", "e1")}
+def waves() -> dict[str, np.ndarray]:
+    return audio_of(NAME)
 
 
-def close(actual: torch.Tensor, wanted: np.ndarray) -> None:
-    found = actual.numpy()
-    assert found.shape == wanted.shape and np.abs(found - wanted).max() < 1e-3
-    cosine = (found * wanted).sum(-1) / np.linalg.norm(found, axis=-1) / np.linalg.norm(wanted, axis=-1)
-    assert cosine.min() > 0.99999
-
-
-def test_embeddings_equal_the_recordings(
-    model: AutoModel, recorded: dict[str, np.ndarray], waves: dict[str, np.ndarray], parity: Path
+@pytest.mark.parametrize("case", CASES)
+def test_embedding_equals_the_recording(
+    model: AutoModel, recorded: dict[str, np.ndarray], waves: dict[str, np.ndarray], case: str
 ) -> None:
-    cases = {
-        "embed/file_f": str(parity / NAME / "audio" / "f.wav"),
-        "embed/file_m": str(parity / NAME / "audio" / "m.wav"),
-        "embed/array": waves["e1"],
-        "embed/list_arrays": [waves[name][:24000] for name in ("f", "m", "e1")],
-        "embed/short_4000": waves["f"][8000:12000],
-        "embed/len_33333": waves["m"][:33333],
-        "embed/fs8000": waves["f"][::2],
-        "embed/tensor": torch.from_numpy(waves["m"]),
-        "error/bytes_pcm": read_audio((waves["m"] * 32768).astype("<i2").tobytes(), fs=16000)[0],
-    }
-    for case, audio in cases.items():
-        results = model.generate(audio, fs=8000 if case == "embed/fs8000" else None)
-        assert all(set(result) == {"key", "spk_embedding"} for result in results)
-        close(torch.cat([result["spk_embedding"] for result in results]), recorded[case])
+    check_embedding(model, NAME, case, waves, recorded[case])
 
 
 def test_batch_of_features_equals_the_recording(

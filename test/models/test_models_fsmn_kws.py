@@ -129,6 +129,21 @@ def test_training_loss() -> None:
         FsmnKWS(model.encoder, None, 7)
 
 
+def test_no_keyword_is_a_target_too() -> None:
+    """All frames blank is then the best there is; the accuracy counts whole utterances."""
+    model, tokenizer, _ = loaded()
+    head = CTC(tokenizer.vocab_size, 12)
+    trained = FsmnKWS(model.encoder, head, tokenizer.vocab_size).eval()
+    speech, lengths = torch.randn(2, 30, 400), torch.tensor([30, 20])
+    none = torch.zeros(2, 0, dtype=torch.int64), torch.tensor([0, 0])
+    with torch.no_grad():
+        before, _, _ = trained(speech, lengths, *none)
+        head.ctc_lo.bias[0] += 50.0  # type: ignore[union-attr, operator]
+        after, stats, _ = trained(speech, lengths, *none)
+        _, other, _ = trained(speech, lengths, torch.tensor([[1], [-1]]), torch.tensor([1, 0]))
+    assert after < 1e-3 < before and float(stats["acc"]) == 1.0 and float(other["acc"]) == 0.5  # type: ignore[arg-type]
+
+
 @pytest.mark.skipif("extra_linear" not in inspect.signature(CTC).parameters, reason="needs CTC(extra_linear=False)")
 def test_model_directory_through_the_builder() -> None:
     directory = read_model_dir(DIRECTORY / "model")

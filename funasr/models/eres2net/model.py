@@ -123,4 +123,5 @@ class ERes2NetV2(SpeakerEmbeddingModel):
     @classmethod
     def adapt_weights(cls, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights under the names of this class: the hub's checkpoint has them without the prefix `model.`."""
-        return {name if name.startswith("model.") else f"model.{name}": value for name, value in weights.items()}
+        own = super().adapt_weights(weights)
+        return {name if name.startswith("model.") else f"model.{name}": value for name, value in own.items()}

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from funasr.decode.ctc import ctc_greedy_search
 from funasr.layers.ctc import CTC
 from funasr.models.abs_model import FunASRModel, Result, Stats, prepare_features
-from funasr.models.fsmn_kws.keywords import parse_keywords
+from funasr.models.fsmn_kws.keywords import BLANK, parse_keywords
 from funasr.models.fsmn_kws.search import find_keyword
 from funasr.register import tables
 from funasr.utils.errors import ConfigError
@@ -54,7 +55,11 @@ class FsmnKWS(FunASRModel):
     def forward(
         self, speech: Tensor, speech_lengths: Tensor, text: Tensor, text_lengths: Tensor, **kwargs: Any
     ) -> tuple[Tensor, Stats, Tensor]:
-        """CTC loss; see FunASRModel."""
+        """CTC loss over all tokens; see FunASRModel.
+
+        An utterance without keywords is one without text: its loss is that of blanks alone.  `acc` in the statistics is
+        the share of utterances whose likeliest path gives just their text.
+        """
         if self.ctc is None:
             raise ConfigError("training FsmnKWS needs a CTC part")
         if self.specaug is not None and self.training:
@@ -63,7 +68,10 @@ class FsmnKWS(FunASRModel):
             speech, speech_lengths = self.normalize(speech, speech_lengths)
         out, lengths, _ = self.encoder(speech, speech_lengths)
         loss = self.ctc(out, lengths, text, text_lengths)
-        return loss, {"loss": loss.detach()}, text_lengths.new_tensor(text.size(0))
+        found = ctc_greedy_search(self.ctc.log_softmax(out.detach()), lengths, BLANK)
+        right = [ids == row[:count].tolist() for ids, row, count in zip(found, text, text_lengths.tolist())]
+        accuracy = loss.new_tensor(sum(right) / len(right))
+        return loss, {"loss": loss.detach(), "acc": accuracy}, text_lengths.new_tensor(text.size(0))
 
     def posteriors(self, speech: Tensor, speech_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities (batch, frames, tokens), float32, and lengths (batch,) of features (batch, frames, dim)."""

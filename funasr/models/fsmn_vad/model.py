@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from funasr.frontends.wav_frontend_online import WavFrontendOnline
 from funasr.layers.mask import length_mask
@@ -29,6 +28,7 @@ from funasr.models.fsmn_vad.end_silence import (
     check_schedule,
 )
 from funasr.models.fsmn_vad.frames import FrameDecider
+from funasr.models.fsmn_vad.loss import FrameLoss
 from funasr.models.fsmn_vad.options import VADOptions
 from funasr.models.fsmn_vad.segmenter import Segmenter
 from funasr.models.fsmn_vad.session import Detector, Session
@@ -64,6 +64,10 @@ class FsmnVADStreaming(FunASRModel):
         fe_prior_thres: 1 or more makes every frame silence.
         sil_pdf_ids: output units that stand for silence; silence_pdf_num is their number.
         frame_in_ms, frame_length_ms: step and length of a frame; must be the front end's.
+        targets: what the labels of training are: "pdf" output units; "class" 0 for silence and 1 for speech, whose
+            probability is that of all units of its kind together, so that speech units need no labels of their own.
+        class_weights: of silence and speech in the training loss.
+        focal_gamma: above 0, frames that are right count less: by (1 - p) ** focal_gamma (Lin et al. 2017).
     """
 
     training_only_options = frozenset(
@@ -104,13 +108,19 @@ class FsmnVADStreaming(FunASRModel):
         sil_pdf_ids: Sequence[int] = (0,),
         frame_in_ms: int = 10,
         frame_length_ms: int = 25,
+        targets: str = "pdf",
+        class_weights: Sequence[float] = (1.0, 1.0),
+        focal_gamma: float = 0.0,
     ) -> None:
         super().__init__()
+        if not isinstance(encoder, FSMN):
+            raise ConfigError(f"FsmnVADStreaming needs `encoder: FSMN`, not {type(encoder).__name__}")
         if silence_pdf_num != len(sil_pdf_ids):
             raise ConfigError(f"silence_pdf_num is {silence_pdf_num}, but sil_pdf_ids names {len(sil_pdf_ids)} units")
         if max(sil_pdf_ids, default=0) >= encoder.output_size():
             raise ConfigError(f"sil_pdf_ids {list(sil_pdf_ids)}: the encoder has {encoder.output_size()} units")
         self.encoder = encoder
+        self.criterion = FrameLoss(encoder.output_size(), sil_pdf_ids, targets, class_weights, focal_gamma)
         self.options = VADOptions(
             sample_rate=sample_rate,
             detect_mode=detect_mode,
@@ -137,30 +147,18 @@ class FsmnVADStreaming(FunASRModel):
     def forward(
         self, speech: Tensor, speech_lengths: Tensor, text: Tensor, text_lengths: Tensor, **kwargs: Any
     ) -> tuple[Tensor, Stats, Tensor]:
-        """Cross entropy of the unit of each frame; see FunASRModel.
+        """Cross entropy of the label of each frame; see FunASRModel.
 
         Args:
-            text: unit of each frame (batch, frames), padded with -1; frames beyond the shorter of both are left out.
+            text: label of each frame (batch, frames), see `targets`; frames of a negative one are left out.
 
-        Stats: loss, acc (units right), acc_speech (speech or silence right).
+        Stats: see FrameLoss.  The weight is that of all labelled frames.
         """
         frames = min(speech.size(1), text.size(1))
         lengths = torch.minimum(speech_lengths, text_lengths)
-        logits = self.encoder.logits(speech)[:, :frames]
         labels = text[:, :frames].masked_fill(~length_mask(lengths, frames), -1)
-        known = labels >= 0
-        count = known.sum()
-        loss = F.cross_entropy(logits.transpose(1, 2).float(), labels, ignore_index=-1, reduction="sum")
-        loss = loss / count.clamp(min=1)
-        silent = torch.tensor(self.options.sil_pdf_ids, device=labels.device)
-        best = logits.detach().argmax(dim=-1)
-        right = torch.isin(best, silent) == torch.isin(labels, silent)
-        stats: Stats = {
-            "loss": loss.detach(),
-            "acc": (best == labels)[known].float().mean(),
-            "acc_speech": right[known].float().mean(),
-        }
-        return loss, stats, count
+        outside = ~length_mask(speech_lengths, speech.size(1)) if self.encoder.looks_ahead else None
+        return self.criterion(self.encoder.logits(speech, outside=outside)[:, :frames], labels)
 
     def inference(
         self,
@@ -268,6 +266,13 @@ class FsmnVADStreaming(FunASRModel):
         if chunk_size * self.options.sample_rate < 1000:
             raise ConfigError(f"chunk_size is in ms and must be positive, not {chunk_size}")
         return session.feed(self.detector(frontend), _as_wave(samples, self.device), chunk_size, is_final)
+
+    @torch.no_grad()
+    def speech_probabilities(self, samples: Tensor | np.ndarray, frontend: Any) -> np.ndarray:
+        """Probability of speech of each frame of a recording (samples,), before any smoothing: (frames,) float32."""
+        session = self.open_session(FixedSilence(0.0))
+        silence, _ = session._observe(self.detector(frontend), _as_wave(samples, self.device), final=True)
+        return (1.0 - silence).astype(np.float32)
 
     def open_session(
         self, end_silence: EndSilence, speech_noise_thres: float | None = None, streaming: bool = False
