@@ -40,6 +40,9 @@ class CTTransformer(FunASRModel):
         ignore_id: label that is no target.
         sentence_end_id: the mark that closes a text.
         jieba_usr_dict: file of words (one per line); with it Chinese is cut into words by jieba, not into characters.
+        guess_weight: in training, weight of a second loss: to guess the words that were taken for unknown ones, by
+            their likeness to the embeddings (which asks for att_unit = embed_unit).  It teaches what words have in
+            common when there is little text to learn from.
     """
 
     input_kind = "text"
@@ -57,19 +60,25 @@ class CTTransformer(FunASRModel):
         ignore_id: int = -1,
         sentence_end_id: int = 3,
         jieba_usr_dict: str | None = None,
+        guess_weight: float = 0.0,
     ) -> None:
         super().__init__()
+        if guess_weight and att_unit != embed_unit:
+            raise ConfigError(f"guess_weight needs att_unit ({att_unit}) equal to embed_unit ({embed_unit})")
         if punc_weight is not None and len(punc_weight) != len(punc_list):
             raise ConfigError(f"punc_weight has {len(punc_weight)} values for {len(punc_list)} marks of punc_list")
         if jieba_usr_dict is not None and not Path(jieba_usr_dict).is_file():
             raise ConfigError(f"jieba_usr_dict {jieba_usr_dict} does not exist or is not a file")
         self.embed = nn.Embedding(vocab_size, embed_unit)
+        # The encoder scales by sqrt(embed_unit): larger embeddings would drown what the first blocks add to them.
+        nn.init.normal_(self.embed.weight, std=embed_unit**-0.5)
         self.encoder = encoder
         self.decoder = nn.Linear(att_unit, len(punc_list))
         self.dropout = nn.Dropout(dropout_rate)
         self.marks = Marks(punc_list, sentence_end_id)
         self.ignore_id = ignore_id
         self.jieba_usr_dict = jieba_usr_dict
+        self.guess_weight = guess_weight
         self.register_buffer(
             "punc_weight", None if punc_weight is None else torch.tensor(punc_weight), persistent=False
         )
@@ -79,33 +88,49 @@ class CTTransformer(FunASRModel):
         """The marks by id, full-width."""
         return self.marks.symbols
 
+    def encode(self, text: Tensor, text_lengths: Tensor) -> Tensor:
+        """Encoder output (batch, tokens, att_unit) of token ids (batch, tokens); text_lengths: (batch,)."""
+        hidden, _, _ = self.encoder(self.embed(text), text_lengths, isolate=True)
+        return hidden
+
     def logits(self, text: Tensor, text_lengths: Tensor) -> Tensor:
         """Scores (batch, tokens, marks) of token ids (batch, tokens); text_lengths: (batch,)."""
-        hidden, _, _ = self.encoder(self.embed(text), text_lengths, isolate=True)
-        return self.decoder(self.dropout(hidden))
+        return self.decoder(self.dropout(self.encode(text, text_lengths)))
 
     def forward(  # type: ignore[override]
-        self, text: Tensor, text_lengths: Tensor, punc: Tensor, punc_lengths: Tensor
+        self,
+        text: Tensor,
+        text_lengths: Tensor,
+        punc: Tensor,
+        punc_lengths: Tensor,
+        whole: Tensor | None = None,
+        whole_lengths: Tensor | None = None,
     ) -> tuple[Tensor, Stats, Tensor]:
         """Cross entropy per labelled token.
 
         Args:
             text: token ids (batch, tokens); text_lengths: (batch,).
             punc: mark id after each token (batch, tokens); punc_lengths: (batch,), equal to text_lengths.
+            whole: for `guess_weight`, `text` before some of it was taken for unknown; its lengths are not needed.
 
         Returns:
             loss, stats (`loss`, `acc` over the labelled tokens, `f1` of all marks in this batch), number of labelled
             tokens.
         """
-        return self._loss(self.logits(self._readable(text, text_lengths), text_lengths), punc, punc_lengths)
+        text = self._readable(text, text_lengths)
+        return self._loss(self.encode(text, text_lengths), text, punc, punc_lengths, whole)
 
     @staticmethod
     def _readable(text: Tensor, lengths: Tensor) -> Tensor:
         """Token ids with padding of any value replaced by one that the embedding takes."""
         return text.masked_fill(~length_mask(lengths, text.size(1)), 0)
 
-    def _loss(self, logits: Tensor, punc: Tensor, lengths: Tensor) -> tuple[Tensor, Stats, Tensor]:
-        labels = punc.masked_fill(~length_mask(lengths, punc.size(1)), self.ignore_id)
+    def _loss(
+        self, hidden: Tensor, text: Tensor, punc: Tensor, lengths: Tensor, whole: Tensor | None
+    ) -> tuple[Tensor, Stats, Tensor]:
+        logits = self.decoder(self.dropout(hidden))
+        valid = length_mask(lengths, punc.size(1))
+        labels = punc.masked_fill(~valid, self.ignore_id)
         labelled = labels != self.ignore_id
         total = F.cross_entropy(
             logits.float().transpose(1, 2), labels, self.punc_weight, ignore_index=self.ignore_id, reduction="sum"
@@ -117,7 +142,17 @@ class CTTransformer(FunASRModel):
         written = labelled & (labels != self.marks.nothing)
         put = labelled & (found != self.marks.nothing)
         f1 = 2 * (correct & written).sum() / (written.sum() + put.sum()).clamp(min=1)
-        return loss, {"loss": loss.detach(), "acc": correct.sum() / count.clamp(min=1), "f1": f1}, count
+        stats: Stats = {"loss": loss.detach(), "acc": correct.sum() / count.clamp(min=1), "f1": f1}
+        if self.guess_weight and whole is not None:
+            guess = self._guess_loss(hidden, whole, valid & (text != whole))
+            loss = loss + self.guess_weight * guess
+            stats |= {"loss": loss.detach(), "loss_guess": guess.detach()}
+        return loss, stats, count
+
+    def _guess_loss(self, hidden: Tensor, whole: Tensor, taken: Tensor) -> Tensor:
+        """Cross entropy per token of guessing those `taken` (batch, tokens) out of the text."""
+        scores = F.linear(self.dropout(hidden[taken]), self.embed.weight).float()
+        return F.cross_entropy(scores, whole[taken], reduction="sum") / taken.sum().clamp(min=1)
 
     def collect_feats(self, *_: Any, **__: Any) -> dict[str, Tensor]:
         """Nothing: a text has no features, and the statistics pass only counts its tokens."""

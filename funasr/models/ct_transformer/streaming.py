@@ -32,10 +32,14 @@ class CTTransformerStreaming(CTTransformer):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
 
-    def logits(self, text: Tensor, text_lengths: Tensor, vad_indexes: Tensor | None = None) -> Tensor:
-        """Scores (batch, tokens, marks); `vad_indexes` (batch,): first token after a pause, 0 if there is none."""
+    def encode(self, text: Tensor, text_lengths: Tensor, vad_indexes: Tensor | None = None) -> Tensor:
+        """As CTTransformer; `vad_indexes` (batch,): first token after a pause, 0 if there is none."""
         hidden, _, _ = self.encoder(self.embed(text), text_lengths, vad_indexes)
-        return self.decoder(self.dropout(hidden))
+        return hidden
+
+    def logits(self, text: Tensor, text_lengths: Tensor, vad_indexes: Tensor | None = None) -> Tensor:
+        """Scores (batch, tokens, marks); `vad_indexes`: see `encode`."""
+        return self.decoder(self.dropout(self.encode(text, text_lengths, vad_indexes)))
 
     def forward(  # type: ignore[override]
         self,
@@ -43,13 +47,15 @@ class CTTransformerStreaming(CTTransformer):
         text_lengths: Tensor,
         punc: Tensor,
         punc_lengths: Tensor,
+        whole: Tensor | None = None,
+        whole_lengths: Tensor | None = None,
         vad: Tensor | None = None,
         vad_lengths: Tensor | None = None,
     ) -> tuple[Tensor, Stats, Tensor]:
         """As CTTransformer; `vad` (batch,) or (batch, 1): first token after a pause.  `vad_lengths` is not needed."""
         pauses = None if vad is None else vad.reshape(text.size(0))
-        logits = self.logits(self._readable(text, text_lengths), text_lengths, pauses)
-        return self._loss(logits, punc, punc_lengths)
+        text = self._readable(text, text_lengths)
+        return self._loss(self.encode(text, text_lengths, pauses), text, punc, punc_lengths, whole)
 
     @torch.no_grad()
     def inference(  # type: ignore[override]
