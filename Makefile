@@ -11,9 +11,8 @@ $(STAMP): setup.py requirements.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	touch $@
 
-demo: $(STAMP)  ## train, decode, score and use a small recogniser on the embedded corpus
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash egs/mini/asr/run.sh
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash egs/mini/asr/local/show.sh
+demo: $(STAMP)  ## train and score a small recogniser, speech detector and punctuation model; use them on a long recording
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash egs/mini/demo/demo.sh
 
 lint: $(STAMP)  ## style, types and the floors of the house
 	$(VENV)/bin/ruff check .

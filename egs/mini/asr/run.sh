@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The embedded corpus: digit strings in 56 synthetic voices, made on the spot.  Test voices are never heard in training.
+# The embedded corpus: digit strings and short sentences in 140 synthetic voices, made on the spot.  Test voices and test
+# sentences are never heard in training.
 # All options: ../../common/task.sh --help
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")

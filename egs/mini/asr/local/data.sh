@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make the embedded corpus: spoken digit strings from eSpeak NG (see make_corpus.py), the same on every run.
+# Make the embedded corpus: digit strings and sentences spoken by eSpeak NG (see make_corpus.py), the same on every run.
 #   --datadir DIR   where train, dev, test and the audio go
 #   --nj N          processes
 #   --num_train, --num_dev, --num_test   utterances in each set
@@ -7,7 +7,7 @@
 set -euo pipefail
 datadir=data
 nj=2
-num_train=2200
+num_train=2300
 num_dev=160
 num_test=320
 fs=16000

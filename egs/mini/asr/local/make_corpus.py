@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""Make the embedded corpus: strings of 1-7 English digits spoken by eSpeak NG in many voices, with noise.
+"""Make the embedded corpus: digit strings and sentences (see ../../local/grammar.py) spoken by eSpeak NG, with noise.
 
 A voice is an accent with a speaker variant; no variant is used in two sets, so dev and test are voices never heard
-in training.  Every voice is synthesised in a process of its own: eSpeak keeps the state of its random flutter from
-one utterance to the next, and a fresh process is what makes two runs give the same bytes.
+in training, and what they say is not said in training either.  Beside `text`, which has no marks, stands `text_punc`
+with marks and capitals.  Every voice is synthesised in a process of its own: eSpeak keeps the state of its random
+flutter from one utterance to the next, and a fresh process is what makes two runs give the same bytes.
 
-    local/make_corpus.py --output_dir data --num_train 2200 --num_dev 160 --num_test 320
+    local/make_corpus.py --output_dir data --num_train 2300 --num_dev 160 --num_test 320
+
+egs/mini/vad and the demo's recording take their voices, texts and noises from here.
 """
 
 from __future__ import annotations
@@ -15,16 +18,25 @@ import ctypes
 import multiprocessing
 import os
 import shutil
+import sys
 import wave
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "local"))
+from grammar import DIGITS, bare, can_clash, draw_sentence, written
+
+DIGITS_SHARE = 0.3  # how often an utterance is a digit string
+NEXT_SHARE, MAX_SENTENCES = 0.35, 4  # how often a sentence is followed by another one
+AROUND_S, BETWEEN_S = (0.05, 0.7), (0.1, 0.9)  # pauses before and behind an utterance, and between sentences
+BURST_SHARE, BURST_S, BURST_DB = 0.25, (0.5, 1.5), (-12.0, 0.0)  # how often a pause is a noise, against the speech
+HESITATION, DIGIT_HESITATION = 0.05, 0.25  # how often there is a pause between two words, and between two digits
 ACCENTS = {
     "us": "en-us",
     "gb": "gmw/en",
@@ -42,8 +54,15 @@ TRAIN_VARIANTS = (  # noqa: SIM905 - a table of names reads best as words
     "zac ian john marcelo max michel miguel norbert pablo paul travis robert Hugo Diogo Lee f1 f4 Annie Andrea grandma "
     "aunty steph"
 ).split()
-SET_VOICES = {
-    "train": tuple((list(ACCENTS)[i % len(ACCENTS)], variant) for i, variant in enumerate(TRAIN_VARIANTS)),
+TRAIN_ACCENTS = 3  # of each variant
+SET_VOICES: dict[str, tuple[tuple[str, str], ...]] = {
+    "train": tuple(
+        dict.fromkeys(
+            (list(ACCENTS)[(i + 3 * turn) % len(ACCENTS)], variant)
+            for turn in range(TRAIN_ACCENTS)
+            for i, variant in enumerate(TRAIN_VARIANTS)
+        )
+    ),
     "dev": (("us", "m6"), ("gb", "anika"), ("la", "rob"), ("sc", "quincy")),
     "test": (
         ("us", "m3"),
@@ -148,17 +167,58 @@ def make_noise(kind: str, length: int, fs: int, babble: np.ndarray, rng: np.rand
     return noise / np.sqrt(np.mean(noise**2) + 1e-12)
 
 
+def make_burst(length: int, fs: int, rng: np.random.Generator) -> np.ndarray:
+    """A noise that is no speech, mean square 1: knocks, a hiss or a hum, each coming and going."""
+    kind = ("knocks", "white", "hum", "pink")[int(rng.integers(4))]
+    if kind == "knocks":
+        burst = np.zeros(length)
+        for start in range(0, length - fs // 4, fs // 3):
+            decay = np.exp(-np.arange(fs // 5) / (0.02 * fs))
+            burst[start : start + len(decay)] += decay * rng.standard_normal(len(decay))
+    else:
+        burst = make_noise(kind, length, fs, np.zeros(0), rng)
+    burst *= np.hanning(length) ** 0.25
+    return burst / np.sqrt(np.mean(burst**2))
+
+
+def draw_utterance(set_name: str, rng: np.random.Generator) -> list[list[str]]:
+    """What is said in one utterance: a digit string, or one to four sentences, as words with their marks."""
+    if rng.random() < DIGITS_SHARE:
+        return [draw_sentence(set_name, rng, "digits")]
+    sentences = [draw_sentence(set_name, rng)]
+    while len(sentences) < MAX_SENTENCES and rng.random() < NEXT_SHARE:
+        following = draw_sentence(set_name, rng)
+        if not can_clash(sentences[-1], following):
+            sentences.append(following)
+    return sentences
+
+
+def with_pauses(words: list[str], rng: np.random.Generator) -> str:
+    """The text for eSpeak: marked words, and a comma where the speaker hesitates."""
+    out = []
+    for word, following in zip(words, [*words[1:], ""]):
+        digits = word in DIGITS and following.rstrip(",.?") in DIGITS
+        pause = rng.random() < (DIGIT_HESITATION if digits else HESITATION)
+        out.append(word + "," if pause and word[-1] not in ",.?" else word)
+    return " ".join(out)
+
+
 def make_utterance(
     speak: Callable[..., np.ndarray], words: list[str], babble: np.ndarray, options: Options, rng: np.random.Generator
 ) -> np.ndarray:
     """One utterance, int16 samples at `options.fs`: speech with pauses around it, noise and a random gain."""
-    gaps = ["" if rng.random() < 0.75 else "," for _ in words]
-    text = " ".join(word + gap for word, gap in zip(words, gaps))
-    rate, pitch, pitch_range = int(rng.integers(130, 215)), int(rng.integers(30, 71)), int(rng.integers(25, 76))
-    speech = trim(speak(text, rate=rate, pitch=pitch, pitch_range=pitch_range))
-    speech = speech / np.sqrt(np.mean(speech**2))
-    before, after = (int(options.fs * rng.uniform(0.1, 0.4)) for _ in range(2))
-    mixed = np.concatenate([np.zeros(before), speech, np.zeros(after)])
+    style = {"rate": int(rng.integers(130, 215)), "pitch": int(rng.integers(30, 71))}
+    style["pitch_range"] = int(rng.integers(25, 76))
+    ends = [0, *(i for i, word in enumerate(words, 1) if word[-1] in ".?" and i < len(words)), len(words)]
+    speech = [trim(speak(with_pauses(words[begin:end], rng), **style)) for begin, end in pairwise(ends)]
+    level = np.sqrt(np.mean(np.concatenate(speech) ** 2))
+    pauses = [AROUND_S, *[BETWEEN_S] * (len(speech) - 1), AROUND_S]
+    silences = [np.zeros(int(options.fs * rng.uniform(*bounds))) for bounds in pauses]
+    if rng.random() < BURST_SHARE:
+        burst = make_burst(int(options.fs * rng.uniform(*BURST_S)), options.fs, rng)
+        silences[int(rng.integers(len(silences)))] = burst * level * 10 ** (rng.uniform(*BURST_DB) / 20)
+    pieces = [piece for pair in zip(silences, speech) for piece in pair]
+    mixed = np.concatenate([*pieces, silences[-1]]) / level
     kind = NOISES[int(rng.integers(len(NOISES)))]
     if kind != "none":
         snr_db = rng.uniform(*options.snr_db) + (5.0 if kind == "babble" else 0.0)  # other speech hides more
@@ -177,8 +237,19 @@ def write_wav(path: Path, samples: np.ndarray, fs: int) -> None:
         file.writeframes(samples.tobytes())
 
 
-def make_voice(job: tuple[str, str, str, int], options: Options) -> list[tuple[str, str, str, str]]:
-    """All utterances of one voice: (utterance id, speaker id, text, path) each."""
+@dataclass(frozen=True)
+class Row:
+    """What the tables of a set say of an utterance."""
+
+    utt: str
+    speaker: str
+    text: str
+    text_punc: str
+    path: str
+
+
+def make_voice(job: tuple[str, str, str, int], options: Options) -> list[Row]:
+    """All utterances of one voice."""
     set_name, accent, variant, count = job
     speaker = f"{accent}{variant.lower()}"
     voice = f"{ACCENTS[accent]}+{variant}"
@@ -195,24 +266,26 @@ def make_voice(job: tuple[str, str, str, int], options: Options) -> list[tuple[s
     for number in range(count):
         utt = f"{speaker}-{number:04d}"
         rng = np.random.default_rng([options.seed, zlib.crc32(utt.encode())])
-        words = [DIGITS[i] for i in rng.integers(0, 10, size=int(rng.integers(1, 8)))]
+        sentences = draw_utterance(set_name, rng)
+        words = [word for sentence in sentences for word in sentence]
         path = directory / f"{utt}.wav"
         write_wav(path, make_utterance(speak, words, babble, options, rng), options.fs)
-        rows.append((utt, speaker, " ".join(words), str(path)))
+        rows.append(Row(utt, speaker, " ".join(bare(words)), written(sentences), str(path)))
     return rows
 
 
-def write_set(directory: Path, rows: list[tuple[str, str, str, str]]) -> None:
-    """The Kaldi files wav.scp, text, utt2spk and spk2utt of one set, sorted by id."""
+def write_set(directory: Path, rows: list[Row]) -> None:
+    """The Kaldi files wav.scp, text, utt2spk and spk2utt of one set, and text_punc, sorted by id."""
     directory.mkdir(parents=True, exist_ok=True)
-    rows = sorted(rows)
+    rows = sorted(rows, key=lambda row: row.utt)
     speakers: dict[str, list[str]] = {}
-    for utt, speaker, _, _ in rows:
-        speakers.setdefault(speaker, []).append(utt)
+    for row in rows:
+        speakers.setdefault(row.speaker, []).append(row.utt)
     tables = {
-        "wav.scp": [f"{utt} {path}" for utt, _, _, path in rows],
-        "text": [f"{utt} {text}" for utt, _, text, _ in rows],
-        "utt2spk": [f"{utt} {speaker}" for utt, speaker, _, _ in rows],
+        "wav.scp": [f"{row.utt} {row.path}" for row in rows],
+        "text": [f"{row.utt} {row.text}" for row in rows],
+        "text_punc": [f"{row.utt} {row.text_punc}" for row in rows],
+        "utt2spk": [f"{row.utt} {row.speaker}" for row in rows],
         "spk2utt": [f"{speaker} {' '.join(utts)}" for speaker, utts in sorted(speakers.items())],
     }
     for name, lines in tables.items():
@@ -222,8 +295,8 @@ def write_set(directory: Path, rows: list[tuple[str, str, str, str]]) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--output_dir", default="data", help="gets SET/{wav.scp,text,utt2spk,spk2utt} and wav/")
-    parser.add_argument("--num_train", type=int, default=2200, help="utterances in train")
+    parser.add_argument("--output_dir", default="data", help="gets SET/{wav.scp,text,text_punc,...} and wav/")
+    parser.add_argument("--num_train", type=int, default=2300, help="utterances in train")
     parser.add_argument("--num_dev", type=int, default=160, help="utterances in dev")
     parser.add_argument("--num_test", type=int, default=320, help="utterances in test")
     parser.add_argument("--fs", type=int, default=16000, help="sample rate in Hz")

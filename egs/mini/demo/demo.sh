@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Train a small recogniser, detector of speech and punctuation model, then transcribe a long recording with all three.
+# `make demo` calls this; options: --nproc N, training processes.
+set -euo pipefail
+nproc=2
+demo_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "${demo_dir}/../../common/path.sh"
+. "${demo_dir}/../../common/parse_options.sh"
+root=$(cd "${demo_dir}/../../.." && pwd)
+cd "${root}"
+
+SECONDS=0
+stamp() { echo; echo "=== $((SECONDS / 60)) min $((SECONDS % 60)) s: $*"; }
+model_of() { # recipe -> its experiment directory, the one that a training run finished last
+    local models
+    models=$(ls -t "$1"/exp/*/model.pt)
+    dirname "${models%%$'\n'*}"
+}
+
+stamp "the recogniser (egs/mini/asr)"
+bash egs/mini/asr/run.sh --nproc "${nproc}"
+stamp "the detector of speech (egs/mini/vad)"
+bash egs/mini/vad/run.sh
+stamp "the punctuation model (egs/mini/punc)"
+bash egs/mini/punc/run.sh
+asr=$(model_of egs/mini/asr) vad=$(model_of egs/mini/vad) punc=$(model_of egs/mini/punc)
+
+stamp "a long recording: voices and sentences that were not in training"
+python egs/mini/demo/local/make_recording.py --output_dir egs/mini/demo/data
+python egs/mini/demo/local/transcribe.py --asr "${asr}" --vad "${vad}" --punc "${punc}" --data egs/mini/demo/data
+stamp "done.  Directories with configuration, log, curves, weights and RESULTS.md: ${asr} ${vad} ${punc}"
+cat <<PYTHON
+
+>>> from funasr import AutoModel
+>>> model = AutoModel(model="${asr}", vad_model="${vad}", punc_model="${punc}")
+>>> print(model.generate(input="egs/mini/demo/data/recording.wav")[0]["text"])
+PYTHON
