@@ -4,8 +4,9 @@
     tools/vad_baselines.py --wav_scp dump/dev/wav.scp --output_dir exp/baselines/dev
 
 Writes OUTPUT_DIR/SYSTEM/text, a label table as funasr.bin.vad_inference writes it; for silero also `speech_prob`, the
-probability of each 10 ms.  Both run with their defaults: silero-vad with its own segmentation at threshold 0.5,
-webrtcvad's decisions as they are, in all four modes, on frames of 10 and of 30 ms.
+probability of each 10 ms.  silero-vad runs with its defaults (threshold 0.5, 100 ms of silence end a segment), and once
+more with 1200 ms of silence and segments widened by 200 ms, for references that count short pauses as speech.
+webrtcvad's decisions are taken as they are, in all four modes, on frames of 10 and of 30 ms.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ def silero() -> Iterator[tuple[str, Detect]]:
     package: Any = require("silero_vad", "silero-vad")
     model = package.load_silero_vad()
 
-    def detect(wave: np.ndarray) -> tuple[list[Span], np.ndarray]:
+    def detect(wave: np.ndarray, **smoothing: int) -> tuple[list[Span], np.ndarray]:
         samples = torch.from_numpy(wave)
-        found = package.get_speech_timestamps(samples, model)
+        found = package.get_speech_timestamps(samples, model, **smoothing)
         model.reset_states()
         padded = torch.nn.functional.pad(samples, (0, -len(samples) % SILERO_CHUNK))
         with torch.no_grad():
@@ -51,6 +52,10 @@ def silero() -> Iterator[tuple[str, Detect]]:
         return [(part["start"] / FS, part["end"] / FS) for part in found], values[middles]
 
     yield "silero-vad", detect
+    yield (
+        "silero-vad-1200ms",
+        lambda wave: (detect(wave, min_silence_duration_ms=1200, speech_pad_ms=200)[0], None),
+    )
 
 
 def webrtc() -> Iterator[tuple[str, Detect]]:

@@ -96,6 +96,8 @@ class PuncTask(AbsTask):
                     f"--encoder_conf {name} is {args.encoder_conf[name]}, but --model_conf {owner} is {sizes[name]}; "
                     "they must be equal, so leave the former out"
                 )
+        if conf["guess_weight"] and not args.unk_prob:
+            raise ConfigError("--model_conf guess_weight needs --unk_prob: there is no word to guess without it")
 
     @classmethod
     def _resolve_marks(cls, args: argparse.Namespace) -> None:

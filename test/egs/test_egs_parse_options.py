@@ -82,7 +82,8 @@ def test_recipes_explain_themselves_and_refuse_typos(recipe: Path, tmp_path: Pat
     assert done.returncode == 0 and "--stop_stage" in done.stdout
     done = call("--stop_stag", "3")
     assert done.returncode == 1 and "Did you mean --stop_stage" in done.stderr
-    done = call("--train_config", "none.yaml", "--stop_stage", "0")
-    assert done.returncode == 1 and "none.yaml" in done.stderr
+    if (recipe / "conf" / "train.yaml").exists() or list((recipe / "conf").glob("train_*.yaml")):
+        done = call("--train_config", "none.yaml", "--stop_stage", "0")
+        assert done.returncode == 1 and "none.yaml" in done.stderr
     done = call("--corpus_dir", "nowhere", "--stop_stage", "0")
     assert done.returncode == 1 and "nowhere" in done.stderr

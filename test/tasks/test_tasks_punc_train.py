@@ -206,6 +206,17 @@ def test_weights_of_marks_reach_the_loss(options: list[str], tmp_path: Path) -> 
     assert config["model_conf"]["punc_weight"] == [1.0, 1.0, 2.5, 3.0, 1.0]
 
 
+@pytest.mark.parametrize("model", ["target_delay", "vad_realtime"])
+def test_words_left_out_may_be_guessed(options: list[str], tmp_path: Path, model: str, experiment: Path) -> None:
+    words = ["--unk_prob", "0.3", "--model_conf", "guess_weight=0.5", "--max_epoch", "3", "--model", model]
+    PuncTask.main(cmd=[*options, "--output_dir", str(tmp_path), *words])
+    lines = [json.loads(line) for line in (tmp_path / "log" / "metrics.jsonl").read_text().splitlines()]
+    train, valid = ([x["values"] for x in lines if x["event"] == event] for event in ("train_epoch", "valid_epoch"))
+    assert train[-1]["loss_guess"] < train[0]["loss_guess"] and "loss_guess" not in valid[-1]
+    ours, plain = (torch.load(d / "model.pt", weights_only=True) for d in (tmp_path, experiment))
+    assert ours.keys() == plain.keys()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -216,6 +227,8 @@ def test_weights_of_marks_reach_the_loss(options: list[str], tmp_path: Path) -> 
         (["--encoder", "SANMVadEncoder"], "needs an encoder without pauses"),
         (["--model", "vad_realtime", "--encoder", "sanm"], "needs SANMVadEncoder"),
         (["--model", "paraformer"], "does not learn punctuation"),
+        (["--model_conf", "guess_weight=0.5"], "guess_weight needs --unk_prob"),
+        (["--unk_prob", "0.1", "--model_conf", "guess_weight=1", "--model_conf", "att_unit=64"], "equal to embed_unit"),
         (["--encoder_conf", "num_block=3"], "num_blocks"),
     ],
 )
