@@ -16,13 +16,13 @@ while [[ $# -gt 0 ]]; do
     shift
 done
 case ${lang} in
-    en) sets=(--test_sets test --cutoff 4) ;;
-    zh) sets=(--test_sets "test modern" --cutoff 2) ;;
+    en) sets=(--test_sets test --cutoff 2 --local_data_opts "--lang en --passes 2") ;;
+    zh) sets=(--test_sets "test modern" --cutoff 2 --local_data_opts "--lang zh --passes 1") ;;
     *)
         echo "run.sh: --lang is en or zh, not '${lang}'" >&2
         exit 1
         ;;
 esac
-exec "${here}/../../common/task.sh" --recipe_dir "${here}" --task punc --local_data_opts "--lang ${lang}" \
+exec "${here}/../../common/task.sh" --recipe_dir "${here}" --task punc \
     --datadir "data/${lang}" --dumpdir "dump/${lang}" --train_config "conf/train_${lang}.yaml" "${sets[@]}" \
     ${words[@]+"${words[@]}"}
