@@ -9,7 +9,7 @@ lang=en
 words=()
 while [[ $# -gt 0 ]]; do
     case $1 in
-        --lang) lang=${2:-} && shift ;;
+        --lang) lang=${2:-} && [[ $# -lt 2 ]] || shift ;;
         --lang=*) lang=${1#--lang=} ;;
         *) words+=("$1") ;;
     esac
