@@ -92,5 +92,5 @@ def test_official_layout_learns_from_classes() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     assert losses[-1] < 0.2 * losses[0] and float(stats["acc"]) > 0.95

@@ -7,7 +7,7 @@
 set -euo pipefail
 datadir=data
 nj=2
-num_train=2300
+num_train=2500
 num_dev=160
 num_test=320
 fs=16000

@@ -6,7 +6,7 @@ in training, and what they say is not said in training either.  Beside `text`, w
 with marks and capitals.  Every voice is synthesised in a process of its own: eSpeak keeps the state of its random
 flutter from one utterance to the next, and a fresh process is what makes two runs give the same bytes.
 
-    local/make_corpus.py --output_dir data --num_train 2300 --num_dev 160 --num_test 320
+    local/make_corpus.py --output_dir data --num_train 2500 --num_dev 160 --num_test 320
 
 egs/mini/vad and the demo's recording take their voices, texts and noises from here.
 """
@@ -35,7 +35,6 @@ from grammar import DIGITS, bare, can_clash, draw_sentence, written
 DIGITS_SHARE = 0.3  # how often an utterance is a digit string
 NEXT_SHARE, MAX_SENTENCES = 0.35, 4  # how often a sentence is followed by another one
 AROUND_S, BETWEEN_S = (0.05, 0.7), (0.1, 0.9)  # pauses before and behind an utterance, and between sentences
-BURST_SHARE, BURST_S, BURST_DB = 0.25, (0.5, 1.5), (-12.0, 0.0)  # how often a pause is a noise, against the speech
 HESITATION, DIGIT_HESITATION = 0.05, 0.25  # how often there is a pause between two words, and between two digits
 ACCENTS = {
     "us": "en-us",
@@ -167,20 +166,6 @@ def make_noise(kind: str, length: int, fs: int, babble: np.ndarray, rng: np.rand
     return noise / np.sqrt(np.mean(noise**2) + 1e-12)
 
 
-def make_burst(length: int, fs: int, rng: np.random.Generator) -> np.ndarray:
-    """A noise that is no speech, mean square 1: knocks, a hiss or a hum, each coming and going."""
-    kind = ("knocks", "white", "hum", "pink")[int(rng.integers(4))]
-    if kind == "knocks":
-        burst = np.zeros(length)
-        for start in range(0, length - fs // 4, fs // 3):
-            decay = np.exp(-np.arange(fs // 5) / (0.02 * fs))
-            burst[start : start + len(decay)] += decay * rng.standard_normal(len(decay))
-    else:
-        burst = make_noise(kind, length, fs, np.zeros(0), rng)
-    burst *= np.hanning(length) ** 0.25
-    return burst / np.sqrt(np.mean(burst**2))
-
-
 def draw_utterance(set_name: str, rng: np.random.Generator) -> list[list[str]]:
     """What is said in one utterance: a digit string, or one to four sentences, as words with their marks."""
     if rng.random() < DIGITS_SHARE:
@@ -214,9 +199,6 @@ def make_utterance(
     level = np.sqrt(np.mean(np.concatenate(speech) ** 2))
     pauses = [AROUND_S, *[BETWEEN_S] * (len(speech) - 1), AROUND_S]
     silences = [np.zeros(int(options.fs * rng.uniform(*bounds))) for bounds in pauses]
-    if rng.random() < BURST_SHARE:
-        burst = make_burst(int(options.fs * rng.uniform(*BURST_S)), options.fs, rng)
-        silences[int(rng.integers(len(silences)))] = burst * level * 10 ** (rng.uniform(*BURST_DB) / 20)
     pieces = [piece for pair in zip(silences, speech) for piece in pair]
     mixed = np.concatenate([*pieces, silences[-1]]) / level
     kind = NOISES[int(rng.integers(len(NOISES)))]
@@ -296,7 +278,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--output_dir", default="data", help="gets SET/{wav.scp,text,text_punc,...} and wav/")
-    parser.add_argument("--num_train", type=int, default=2300, help="utterances in train")
+    parser.add_argument("--num_train", type=int, default=2500, help="utterances in train")
     parser.add_argument("--num_dev", type=int, default=160, help="utterances in dev")
     parser.add_argument("--num_test", type=int, default=320, help="utterances in test")
     parser.add_argument("--fs", type=int, default=16000, help="sample rate in Hz")

@@ -21,7 +21,7 @@ import numpy as np
 
 sys.path.extend(str(Path(__file__).resolve().parents[2] / name) for name in ("asr/local", "local"))
 from grammar import draw_text, written
-from make_corpus import ACCENTS, BABBLE, SET_VOICES, Espeak, make_burst, make_noise, resample, trim, write_wav
+from make_corpus import ACCENTS, BABBLE, SET_VOICES, Espeak, make_noise, resample, trim, write_wav
 
 from funasr.utils.rttm import Turn, write_rttm
 
@@ -50,6 +50,20 @@ def draw_turns(set_name: str, rng: np.random.Generator) -> Iterator[tuple[tuple[
     while True:
         for index in rng.permutation(len(speakers)):
             yield speakers[index], [next(sentences) for _ in range(int(rng.integers(1, 4)))]
+
+
+def make_burst(length: int, fs: int, rng: np.random.Generator) -> np.ndarray:
+    """A noise that is no speech, mean square 1: knocks, a hiss or a hum, each coming and going."""
+    kind = ("knocks", "white", "hum", "pink")[int(rng.integers(4))]
+    if kind == "knocks":
+        burst = np.zeros(length)
+        for start in range(0, length - fs // 4, fs // 3):
+            decay = np.exp(-np.arange(fs // 5) / (0.02 * fs))
+            burst[start : start + len(decay)] += decay * rng.standard_normal(len(decay))
+    else:
+        burst = make_noise(kind, length, fs, np.zeros(0), rng)
+    burst *= np.hanning(length) ** 0.25
+    return burst / np.sqrt(np.mean(burst**2))
 
 
 def make_background(length: int, fs: int, babble: np.ndarray, rng: np.random.Generator) -> np.ndarray:
