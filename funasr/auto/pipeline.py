@@ -114,6 +114,7 @@ class Pipeline:
                     if self._pooled_s >= max(POOL_S, self._batch_s):
                         self._recognise_pool()
                         self._finish(progress)
+                        progress.heard(source.key, stretch.end_ms / 1000.0)
             except UNREADABLE as error:
                 if self.alone:
                     raise

@@ -39,6 +39,7 @@ TRAINING_PATHS = (
     "rir_scp",
     "resume",
 )
+FILE_OPTIONS = ("cmvn_file", "bpemodel", "seg_dict_file", "jieba_usr_dict", "token_list")
 USUAL_FILES = ("am.mvn", "bpe.model", "tokens.txt", "tokens.json", "seg_dict")
 
 
@@ -77,12 +78,22 @@ def pack(expdir: str | Path, output: str | Path, model_file: str = "model.pt", e
 def portable(config: dict[str, Any]) -> dict[str, Any]:
     """`config` without paths of the training machine; files that travel along are named without directories."""
     kept = {key: value for key, value in config.items() if key not in TRAINING_PATHS}
-    for key in ("cmvn_file", "bpemodel", "seg_dict_file"):
-        if isinstance(kept.get(key), str):
-            kept[key] = "am.mvn" if key == "cmvn_file" else Path(kept[key]).name
+    for part in ("model_conf", "tokenizer_conf", "frontend_conf"):
+        if isinstance(kept.get(part), dict):
+            kept[part] = _named_without_directories(kept[part])
+    kept = _named_without_directories(kept)
+    if isinstance(kept.get("user_modules"), list):
+        kept["user_modules"] = [Path(file).name for file in kept["user_modules"]]
     if isinstance(kept.get("environment"), dict):
         kept["environment"] = {k: v for k, v in kept["environment"].items() if k not in ("command", "host")}
     return kept
+
+
+def _named_without_directories(config: dict[str, Any]) -> dict[str, Any]:
+    names = {key: Path(value).name for key, value in config.items() if key in FILE_OPTIONS and isinstance(value, str)}
+    if "cmvn_file" in names:
+        names["cmvn_file"] = "am.mvn"
+    return {**config, **names}
 
 
 def _strings(value: Any) -> Iterator[str]:

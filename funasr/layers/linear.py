@@ -21,8 +21,15 @@ MIN_ROWS = 64
 
 def linear_relu(layer: nn.Module, x: Tensor) -> Tensor:
     """relu(layer(x)); without gradients in place, for a fresh large array costs more than the ReLU itself."""
+    if isinstance(layer, OneDnnLinear) and layer.suits(x):
+        return _onednn(x, layer.weight, layer.bias, "relu")
     out: Tensor = layer(x)
     return out.relu() if torch.is_grad_enabled() else out.relu_()
+
+
+def plus(fresh: Tensor, x: Tensor) -> Tensor:
+    """fresh + x, without gradients in the memory of `fresh`, which nobody else may hold."""
+    return fresh + x if torch.is_grad_enabled() or fresh.dtype != x.dtype else fresh.add_(x)
 
 
 class OneDnnLinear(nn.Linear):
@@ -30,10 +37,13 @@ class OneDnnLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
-        suits = input.dim() > 1 and input.dtype == self.weight.dtype == torch.float32 and input.device.type == "cpu"
-        if torch.is_grad_enabled() or not suits or input.numel() < MIN_ROWS * self.in_features:
-            return super().forward(input)
-        return _onednn(input, self.weight, self.bias)
+        return _onednn(input, self.weight, self.bias) if self.suits(input) else super().forward(input)
+
+    def suits(self, input: Tensor) -> bool:
+        """Whether this input is multiplied by oneDNN."""
+        if torch.is_grad_enabled() or input.dim() < 2 or input.device.type != "cpu":
+            return False
+        return input.dtype == self.weight.dtype == torch.float32 and input.numel() >= MIN_ROWS * self.in_features
 
 
 def prefer_onednn(model: nn.Module) -> int:
@@ -81,6 +91,6 @@ def onednn_is_faster() -> bool:
         return False
 
 
-def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, then: str = "none") -> Tensor:
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], "")
     return out

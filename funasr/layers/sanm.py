@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from funasr.layers.attention import scaled_attention
 from funasr.layers.feed_forward import PositionwiseFeedForward
 from funasr.layers.layer_norm import LayerNorm
-from funasr.layers.linear import linear_relu
+from funasr.layers.linear import linear_relu, plus
 from funasr.layers.mask import padding_mask
 from funasr.utils.errors import ConfigError
 
@@ -56,7 +56,7 @@ class FsmnBlock(nn.Conv1d):
         outside = None if mask is None else ~mask[..., None]
         if outside is not None:
             x = x.masked_fill(outside, 0.0)
-        memory = self._convolve(x, self.left, self.right) + x
+        memory = plus(self._convolve(x, self.left, self.right), x)
         return memory if outside is None else memory.masked_fill(outside, 0.0)
 
     def step(self, x: Tensor, window: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,7 +110,7 @@ class SANMAttention(nn.Module):
             None if mask is None else mask[:, None],
             dropout=self.dropout.p if self.training else 0.0,
         )
-        return self.linear_out(heads.transpose(1, 2).flatten(2)) + memory
+        return plus(self.linear_out(heads.transpose(1, 2).flatten(2)), memory)
 
 
 class SANMEncoderLayer(nn.Module):
@@ -145,9 +145,9 @@ class SANMEncoderLayer(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(batch, frames, in_dim), mask (batch, frames) or None -> (batch, frames, dim)."""
         attended = self.dropout(self.self_attn(self.norm1(x) if self.normalize_before else x, mask))
-        x = x + attended if self.residual else attended
+        x = plus(attended, x) if self.residual else attended
         if self.normalize_before:
-            return x + self.dropout(self.feed_forward(self.norm2(x)))
+            return plus(self.dropout(self.feed_forward(self.norm2(x))), x)
         x = self.norm1(x)
         return self.norm2(x + self.dropout(self.feed_forward(x)))
 

@@ -27,6 +27,9 @@ class FunASRModel(nn.Module):
     training_only_options: ClassVar[frozenset[str]] = frozenset()
     """Keys of official `model_conf` that change nothing here; dropped without a word."""
 
+    training_only_parts: ClassVar[tuple[str, ...]] = ()
+    """Submodules that only training has: in its full state, and left out of the weights of its epochs."""
+
     @classmethod
     def adapt_weights(cls, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Names in a weight file as this class has them."""

@@ -36,7 +36,6 @@ class SpeakerEmbeddingModel(FunASRModel):
     """
 
     training_only_parts: ClassVar[tuple[str, ...]] = ("classifier",)
-    """Submodules that only training has: in its full state, and left out of the weights of its epochs."""
 
     feat_dim: int
     embedding_size: int

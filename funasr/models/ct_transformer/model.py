@@ -23,6 +23,7 @@ from funasr.utils.errors import ConfigError
 PADDED_TOKENS_AT_ONCE = 8192  # bounds the memory of one pass through the model
 BUSY_TOKENS = 256  # keep matrix products busy: from here on a larger batch gains less than its padding costs
 PADDING_SHARE = 0.2
+LENGTH_STEP = 4  # fewer different shapes: matrix libraries prepare for each at its first use
 
 
 @tables.register("model_classes", "CTTransformer", aliases=("target_delay", "punc"))
@@ -237,7 +238,8 @@ class CTTransformer(FunASRModel):
             found: list[list[int]] = [[] for _ in windows]
             for rows in _batches([window.end - window.begin for window in windows]):
                 pieces = [ids[windows[row].text][windows[row].begin : windows[row].end] for row in rows]
-                batch = nn.utils.rnn.pad_sequence(pieces, batch_first=True).to(self.device)
+                batch = nn.utils.rnn.pad_sequence(pieces, batch_first=True)
+                batch = F.pad(batch, (0, -batch.size(1) % LENGTH_STEP)).to(self.device)
                 lengths = torch.tensor([len(piece) for piece in pieces], device=self.device)
                 pause = () if pauses is None else (torch.tensor([pauses[windows[row].text] for row in rows]),)
                 best = self.logits(batch, lengths, *pause).argmax(dim=-1).tolist()
