@@ -193,8 +193,8 @@ class AutoModel:
                 return_postprocess_hotword_matches: add `postprocess_hotword_matches`, what was replaced.
                 Of the models, e.g. `beam_size=5`, `output_timestamp=True`, `hotword="..."`,
                 `max_end_silence_time=500`, and with a vad_model, punc_model or spk_model:
-                batch_size_s: audio recognised together in s, padding included (default 60 on a CPU, else 300); 0 for
-                one segment at a time.  The results do not depend on it.
+                batch_size_s: audio recognised together in s, padding included (default 60 on a CPU, which takes no
+                more, else 300); 0 for one segment at a time.  The results do not depend on it.
                 batch_size_threshold_s: longer segments run alone (60).
                 merge_vad, merge_length_s: join speech segments to about this length (15).
                 sentence_timestamp: add `sentence_info`, the clauses with their times.

@@ -231,7 +231,8 @@ def _probe(engine: Engine) -> list[Any] | None:
 def _load(parts: Recognizer, found: ModelDirectory) -> None:
     """Load the weights, all of them but those that a part has read itself; ConfigError says what does not fit."""
     weights = found.weights
-    report = load_into(parts.model, _adapted(parts.model, load_weights(weights)), ignore_mismatch=True)
+    state = _adapted(parts.model, load_weights(weights, mapped=getattr(parts.model, "input_kind", "") == "text"))
+    report = load_into(parts.model, state, ignore_mismatch=True, adopt=True)
     if report.mismatched:
         vocab_size = getattr(parts.tokenizer, "vocab_size", None)
         for name, in_file, in_model in report.mismatched:

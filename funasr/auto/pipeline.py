@@ -101,7 +101,10 @@ class Pipeline:
         self._read: list[Recording] = []  # to the end, and not finished
         self._results: dict[int, Result] = {}
         cpu = engines.asr.device.type == "cpu"
-        self._batch_s = plan.batch_size_s if plan.batch_size_s is not None else (CPU_BATCH_S if cpu else DEVICE_BATCH_S)
+        # On a CPU larger batches gain no time and cost memory.
+        limit = CPU_BATCH_S if cpu else DEVICE_BATCH_S
+        wanted = plan.batch_size_s if plan.batch_size_s is not None else limit
+        self._batch_s = min(wanted, limit) if cpu else wanted
 
     def run(self, sources: Iterable[Source], progress: Progress) -> list[Result]:
         """Results of the inputs in order.  Raises DamagedUtteranceError for an unreadable one if `alone`."""

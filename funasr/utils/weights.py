@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +33,11 @@ _RANDOM_FILLS = frozenset(
 NESTED_UNDER = ("state_dict", "model_state_dict", "model")
 
 
-def load_weights(path: str | Path) -> dict[str, Tensor]:
+def load_weights(path: str | Path, mapped: bool = False) -> dict[str, Tensor]:
     """Parameter name -> tensor on the CPU, with `module.` prefixes of data-parallel wrappers removed.
+
+    Args:
+        mapped: as for `load_plain`.
 
     Raises ConfigError if the file is missing, truncated, no weight file, or a pickle that would run code.
     """
@@ -41,7 +45,7 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         state: Any = _read_safetensors(path)
     else:
-        state = load_plain(path)
+        state = load_plain(path, mapped)
     for _ in NESTED_UNDER:  # at most one level each, so a file cannot make this endless
         inner = next((state[k] for k in NESTED_UNDER if isinstance(state, Mapping) and k in state), None)
         if not isinstance(inner, Mapping):
@@ -55,13 +59,19 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
     return tensors
 
 
-def load_plain(path: str | Path) -> Any:
-    """Content of a `torch.save` file that holds only plain data and tensors.  Raises ConfigError as `load_weights`."""
+def load_plain(path: str | Path, mapped: bool = False) -> Any:
+    """Content of a `torch.save` file that holds only plain data and tensors.  Raises ConfigError as `load_weights`.
+
+    Args:
+        mapped: leave tensors in the file until they are used, as with .safetensors: of a table of word embeddings
+            only the rows in use come into memory.  Files of torch before 1.6 are read whole.
+    """
     path = Path(path)
     _check_file(path)
     try:
         with torch.serialization.safe_globals(_harmless()):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            mapped = mapped and zipfile.is_zipfile(path)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         if found:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from funasr.layers import attention
 from funasr.layers.attention import (
     LegacyRelPositionMultiHeadedAttention,
     MultiHeadedAttention,
     RelPositionMultiHeadedAttention,
+    scaled_attention,
     shift_one_sided,
     shift_one_sided_by_length,
     shift_two_sided,
@@ -62,6 +64,43 @@ def test_fully_masked_row_gives_zero_without_nan(dtype: torch.dtype) -> None:
     torch.testing.assert_close(out[1], attention.linear_out.bias.expand(3, 8))
     out.sum().backward()
     assert x.grad is not None and x.grad.isfinite().all() and x.grad[1].eq(0).all()
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("keys", [7, 150])
+@pytest.mark.parametrize("shape", ["open", "lengths", "blind rows", "bias"])
+def test_every_way_to_attend_gives_the_formula_in_double_precision(shape, keys, dtype, gradients) -> None:
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, 3, n, 8) for n in (keys, keys, keys))
+    bias = torch.randn(2, 3, keys, keys) if shape == "bias" else None
+    mask = (
+        None if shape == "open" else length_mask(torch.tensor([keys, keys // 2]), keys)[:, None].expand(2, keys, keys)
+    )
+    if mask is not None and shape == "blind rows":
+        mask = mask.clone()
+        mask[1, 3:] = False
+    scores = query.double() @ key.double().transpose(-2, -1) / 8**0.5
+    scores = scores if bias is None else scores + bias.double()
+    if mask is not None:
+        scores = scores.masked_fill(~mask[:, None], float("-inf"))
+    expected = (scores.softmax(-1).nan_to_num(0.0) @ value.double()).float()
+    inputs = [x.to(dtype).requires_grad_(gradients) for x in (query, key, value)]
+    with torch.set_grad_enabled(gradients):
+        out = scaled_attention(*inputs, mask, None if bias is None else bias.to(dtype))
+    assert out.dtype == dtype
+    assert torch.allclose(out.float(), expected, atol=1e-5 if dtype == torch.float32 else 0.05)
+    if gradients:
+        out.float().sum().backward()
+        assert all(x.grad is not None and bool(x.grad.isfinite().all()) for x in inputs)
+
+
+def test_attention_to_a_bfloat16_matrix_too_large_to_hold_is_left_to_torch(monkeypatch) -> None:
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, 2, 20, 8).bfloat16() for _ in range(3))
+    wanted = scaled_attention(query, key, value, None)
+    monkeypatch.setattr(attention, "MOST_SCORES", 100)
+    assert torch.allclose(scaled_attention(query, key, value, None), wanted, atol=0.02)
 
 
 def test_heads_must_divide_the_width() -> None:

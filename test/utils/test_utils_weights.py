@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from funasr.layers.mask import length_mask, padding_mask
-from funasr.utils.weights import WithoutRandomInit, load_into
+from funasr.utils.errors import ConfigError
+from funasr.utils.weights import WithoutRandomInit, load_into, load_weights
 
 
 class Net(nn.Module):
@@ -68,3 +69,23 @@ def test_a_padding_mask_is_made_where_there_is_padding(lengths, frames, masked):
     assert (mask is not None) == masked
     if mask is not None:
         assert torch.equal(mask, length_mask(torch.tensor(lengths), frames))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_mapped_weights_are_those_of_the_file_and_writing_to_them_is_private(tmp_path, zipped):
+    state = Net().state_dict()
+    file = tmp_path / "model.pt"
+    torch.save(state, file, _use_new_zipfile_serialization=zipped)
+    mapped = load_weights(file, mapped=True)
+    assert all(torch.equal(value, state[name]) for name, value in mapped.items())
+    mapped["first.weight"].zero_()
+    assert torch.equal(load_weights(file)["first.weight"], state["first.weight"])
+
+
+def test_a_truncated_file_is_refused_mapped_or_not(tmp_path):
+    file = tmp_path / "model.pt"
+    torch.save({"a": torch.zeros(10000)}, file)
+    file.write_bytes(file.read_bytes()[:20000])
+    for mapped in (True, False):
+        with pytest.raises(ConfigError, match=r"model\.pt is truncated or no weight file"):
+            load_weights(file, mapped)

@@ -32,6 +32,7 @@ stamp "done.  Directories with configuration, log, curves, weights and RESULTS.m
 cat <<PYTHON
 
 >>> from funasr import AutoModel
->>> model = AutoModel(model="${asr}", vad_model="${vad}", punc_model="${punc}")
+>>> pause = {"max_end_silence_time": 500}
+>>> model = AutoModel(model="${asr}", vad_model="${vad}", vad_kwargs=pause, punc_model="${punc}")
 >>> print(model.generate(input="egs/mini/demo/data/recording.wav")[0]["text"])
 PYTHON

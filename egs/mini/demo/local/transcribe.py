@@ -88,10 +88,13 @@ def main() -> int:
     for name in ("asr", "vad", "punc"):
         parser.add_argument(f"--{name}", required=True, help="model directory")
     parser.add_argument("--data", type=Path, default=Path("data"), help="where recording.wav and said.jsonl are")
+    parser.add_argument("--end_silence_ms", type=int, default=500, help="pause that ends a segment of speech")
     parser.add_argument("--max_wer", type=float, default=15.0, help="per cent")
     parser.add_argument("--min_f1", type=float, default=0.8, help="of all marks together")
     args = parser.parse_args()
-    model = AutoModel(model=args.asr, vad_model=args.vad, punc_model=args.punc, disable_pbar=True)
+    # Otherwise young segments end after 2 s of silence: too long for a recogniser that was trained on short ones.
+    pause = {"max_end_silence_time": args.end_silence_ms}
+    model = AutoModel(model=args.asr, vad_model=args.vad, vad_kwargs=pause, punc_model=args.punc, disable_pbar=True)
     started = time.perf_counter()
     (result,) = model.generate(str(args.data / "recording.wav"), output_timestamp=True)
     seconds = time.perf_counter() - started
