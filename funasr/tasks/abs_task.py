@@ -93,8 +93,8 @@ class AbsTask(ABC):
         return {}
 
     @classmethod
-    def frontend(cls, args: argparse.Namespace) -> Any | None:
-        """What `build_frontend` makes of `args`; made once as long as a run keeps to the same `args` object."""
+    def frontend(cls, args: argparse.Namespace) -> Any:
+        """What `build_frontend` makes of `args`; made once as long as a run keeps to the same object (or None)."""
         task, options, frontend = AbsTask._last_frontend
         if task is not cls or options() is not args:
             frontend = cls.build_frontend(args)

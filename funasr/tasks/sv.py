@@ -60,16 +60,6 @@ class SVTask(AbsTask):
         return ("speech",) if inference else ("speech", "speaker")
 
     @classmethod
-    def build_frontend(cls, args: argparse.Namespace) -> Any:
-        from funasr.models.build import build_frontend
-
-        return build_frontend(vars(args))
-
-    @classmethod
-    def sample_rate(cls, args: argparse.Namespace) -> int:
-        return int(cls.build_frontend(args).fs)
-
-    @classmethod
     def build_model(cls, args: argparse.Namespace) -> Any:
         from funasr.datasets.speaker_preprocessor import speeds_of
         from funasr.frontends.speaker_fbank import SpeakerFbank
@@ -78,7 +68,7 @@ class SVTask(AbsTask):
 
         if not issubclass(tables.model_classes[args.model], SpeakerEmbeddingModel):
             raise ConfigError(f"--model {args.model} gives no speaker embeddings; choose cam++ or eres2netv2")
-        frontend = cls.build_frontend(args)
+        frontend = cls.frontend(args)
         model: Any = build_model(vars(args), frontend, None)
         if not isinstance(frontend, SpeakerFbank) or frontend.n_mels != model.feat_dim:
             raise ConfigError(
@@ -95,7 +85,7 @@ class SVTask(AbsTask):
         from funasr.datasets.preprocessor import CommonPreprocessor
         from funasr.datasets.speaker_preprocessor import SpeakerPreprocessor, speeds_of
 
-        fs = cls.sample_rate(args)
+        fs = cls.frontend(args).fs
         on_crop = {**augmentation_options(args), "speed_perturb": None}  # speeds make speakers, and come before
         return SpeakerPreprocessor(
             training_speakers(args),

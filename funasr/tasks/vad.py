@@ -95,17 +95,13 @@ class VADTask(AbsTask):
         return build_frontend({**vars(args), "frontend": "WavFrontend"})
 
     @classmethod
-    def sample_rate(cls, args: argparse.Namespace) -> int:
-        return int(cls.build_frontend(args).fs)
-
-    @classmethod
     def build_model(cls, args: argparse.Namespace) -> Any:
         from funasr.layers.initialize import initialize
         from funasr.models.build import build_frontend, build_model
         from funasr.models.fsmn_vad.model import FsmnVADStreaming
 
         cls._check_targets(args)
-        model = build_model(vars(args), cls.build_frontend(args), None)
+        model = build_model(vars(args), cls.frontend(args), None)
         if not isinstance(model, FsmnVADStreaming):
             raise ConfigError(f"--model {args.model} is no voice activity detector; choose FsmnVADStreaming")
         model.detector(build_frontend(vars(args)))  # refuses frames that differ

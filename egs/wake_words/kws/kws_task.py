@@ -74,28 +74,18 @@ class KWSTask(AbsTask):
         return ("speech",) if inference else ("speech", "text")
 
     @classmethod
-    def build_frontend(cls, args: argparse.Namespace) -> Any:
-        from funasr.models.build import build_frontend
-
-        return build_frontend(vars(args))
-
-    @classmethod
-    def sample_rate(cls, args: argparse.Namespace) -> int:
-        return int(cls.build_frontend(args).fs)
-
-    @classmethod
     def build_model(cls, args: argparse.Namespace) -> Any:
         from funasr.models.build import build_model, build_tokenizer
 
         # What is written into `args` stands in config.yaml, from which AutoModel builds the same again.
         args.tokenizer_conf["token_list"] = ["<blank>", *args.keyword, "<unk>"]
-        return build_model(vars(args), cls.build_frontend(args), build_tokenizer(vars(args)))
+        return build_model(vars(args), cls.frontend(args), build_tokenizer(vars(args)))
 
     @classmethod
     def build_preprocess_fn(cls, args: argparse.Namespace, train: bool) -> Callable[..., Any]:
         names = ("speed_perturb", "noise_scp", "noise_apply_prob", "noise_db_range", "seed")
         options = {name: getattr(args, name) for name in names}
-        return KeywordPreprocessor(train, args.keyword, args.gain_db, fs=cls.sample_rate(args), **options)
+        return KeywordPreprocessor(train, args.keyword, args.gain_db, fs=cls.frontend(args).fs, **options)
 
     @classmethod
     def build_collate_fn(cls, args: argparse.Namespace, train: bool) -> Callable[..., Any]:
