@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import logging
+import sys
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ import soundfile
 import torch
 
 from funasr import AutoModel
+from funasr.auto import pipeline, progress
 from funasr.auto.results import Segment, Transcript
 from funasr.utils.errors import ConfigError, DamagedUtteranceError
 
@@ -299,6 +301,20 @@ def test_progress_counts_inputs(spoken: AutoModel, capsys: pytest.CaptureFixture
     calls: list[tuple[int, int]] = []
     spoken.generate([SHORT, "absent.wav", SILENCE], progress_callback=lambda *call: calls.append(call))
     assert calls[-1] == (3, 3)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_shows_how_far_a_long_recording_is(
+    spoken: AutoModel, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(progress, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(pipeline, "POOL_S", 0.0)
+    monkeypatch.setattr(pipeline, "CPU_BATCH_S", 1.0)
+    spoken.generate(SHORT)
+    shown = capsys.readouterr().err
+    assert f"{Path(SHORT).stem} to 0:0" in shown
+    spoken.generate(SHORT, disable_pbar=True)
     assert capsys.readouterr().err == ""
 
 
