@@ -66,7 +66,7 @@ class Engine:
     @property
     def reads_text(self) -> bool:
         """Whether the inputs are texts instead of audio."""
-        return getattr(self.model, "input_kind", "sound") == "text"
+        return _reads_text(self.model)
 
     def names(self, option: str) -> bool:
         """Whether `inference` has this option by name, not only in `**kwargs`."""
@@ -231,7 +231,7 @@ def _probe(engine: Engine) -> list[Any] | None:
 def _load(parts: Recognizer, found: ModelDirectory) -> None:
     """Load the weights, all of them but those that a part has read itself; ConfigError says what does not fit."""
     weights = found.weights
-    state = _adapted(parts.model, load_weights(weights, mapped=getattr(parts.model, "input_kind", "") == "text"))
+    state = _adapted(parts.model, load_weights(weights, mapped=_reads_text(parts.model)))
     report = load_into(parts.model, state, ignore_mismatch=True, adopt=True)
     if report.mismatched:
         vocab_size = getattr(parts.tokenizer, "vocab_size", None)
@@ -251,6 +251,10 @@ def _load(parts: Recognizer, found: ModelDirectory) -> None:
         raise ConfigError(f"{weights} does not fit the model of config.yaml: {report}")
     if report.unexpected:
         logger.warning("%s: %s", weights, report)
+
+
+def _reads_text(model: Any) -> bool:
+    return getattr(model, "input_kind", "sound") == "text"
 
 
 def _adapted(model: FunASRModel, weights: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -60,3 +64,17 @@ def options(corpus: Path) -> list[str]:
         for entry in ("wav.scp,speech,sound", "text,text,text"):
             words += [f"--{phase}_data_path_and_name_and_type", f"{corpus}/{name}/{entry}"]
     return words
+
+
+@pytest.fixture
+def kill_at_first_checkpoint() -> Callable[[list[str], Path], None]:
+    """Run a training program that writes to a directory, and kill it when its first state is there."""
+
+    def run(program: list[str], directory: Path) -> None:
+        with subprocess.Popen(program, stderr=subprocess.DEVNULL) as process:
+            deadline = time.monotonic() + 90
+            while not (directory / "checkpoint" / "last.pt").is_file() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGKILL)
+
+    return run

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -168,16 +167,14 @@ def test_print_config_shows_every_default(options: list[str], capsys: pytest.Cap
     assert config["pause_prob"] == 0.5 and config["optim_conf"]["lr"] == 0.01
 
 
-def test_killed_and_resumed_run_ends_bit_equal(options: list[str], tmp_path: Path) -> None:
+def test_killed_and_resumed_run_ends_bit_equal(
+    options: list[str], kill_at_first_checkpoint: Callable[..., None], tmp_path: Path
+) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     command = [*options, "--save_interval_steps", "1", "--resume", "true", "--model", "vad_realtime"]
     PuncTask.main(cmd=[*command, "--output_dir", str(whole)])
     program = [sys.executable, "-m", "funasr.bin.punc_train", *command, "--output_dir", str(broken)]
-    with subprocess.Popen(program, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 60
-        while not (broken / "checkpoint" / "last.pt").is_file() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
+    kill_at_first_checkpoint(program, broken)
     assert not (broken / "model.pt").exists()
     PuncTask.main(cmd=[*command, "--output_dir", str(broken)])
     first, second = (torch.load(d / "checkpoint" / "last.pt", weights_only=True)["model"] for d in (whole, broken))

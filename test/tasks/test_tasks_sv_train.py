@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -227,17 +226,15 @@ def test_print_config_shows_the_loss_and_repeats_the_run(
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_killed_and_resumed_run_ends_bit_equal(corpus: Path, tmp_path: Path) -> None:
+def test_killed_and_resumed_run_ends_bit_equal(
+    corpus: Path, kill_at_first_checkpoint: Callable[..., None], tmp_path: Path
+) -> None:
     """Crops, speeds and the margin go on where they were."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     cmd = command(corpus, "--save_interval_steps", "1", "--num_iters_per_epoch", "3", "--resume", "true")
     SVTask.main(cmd=[*cmd, "--output_dir", str(whole)])
     program = [sys.executable, "-m", "funasr.bin.sv_train", *cmd, "--output_dir", str(broken)]
-    with subprocess.Popen(program, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 90
-        while not (broken / "checkpoint" / "last.pt").is_file() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
+    kill_at_first_checkpoint(program, broken)
     assert (broken / "checkpoint" / "last.pt").is_file()
     SVTask.main(cmd=[*cmd, "--output_dir", str(broken)])
     first, second = (load_weights(directory / "checkpoint" / "last.pt") for directory in (whole, broken))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -167,16 +166,14 @@ def test_print_config_gives_the_same_run(
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(vad_options: list[str], tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_to_the_same_weights(
+    vad_options: list[str], kill_at_first_checkpoint: Callable[..., None], tmp_path: Path
+) -> None:
     command = [*vad_options, "--save_interval_steps", "1", "--max_epoch", "3", "--resume", "true"]
     VADTask.main(cmd=[*command, "--output_dir", str(tmp_path / "whole"), "--num_workers", "2"])
     broken = tmp_path / "broken"
     program = [sys.executable, "-m", "funasr.bin.vad_train", *command, "--output_dir", str(broken)]
-    with subprocess.Popen(program, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 60
-        while not (broken / "checkpoint" / "last.pt").is_file() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
+    kill_at_first_checkpoint(program, broken)
     VADTask.main(cmd=[*command, "--output_dir", str(broken)])
     first, second = (
         torch.load(d / "checkpoint" / "last.pt", weights_only=True)["model"] for d in (tmp_path / "whole", broken)

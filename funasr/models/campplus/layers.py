@@ -32,17 +32,6 @@ def nonlinear(config_str: str, channels: int) -> nn.Sequential:
     return nn.Sequential(parts)
 
 
-def conv_nonlinear(x: Tensor, conv: nn.Conv1d, parts: nn.Sequential) -> Tensor:
-    """`parts(conv(x))`, with a batch norm at the head of `parts` folded into the convolution where that is possible."""
-    norm = parts[0] if len(parts) else None
-    if not isinstance(norm, nn.BatchNorm1d) or not norm.affine:
-        return parts(conv(x))
-    out = conv_norm(x, conv, norm)
-    for part in list(parts)[1:]:
-        out = part(out)
-    return out
-
-
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions over (frequency, time) and a shortcut; the stride is in frequency only."""
 
@@ -61,8 +50,7 @@ class ResidualBlock(nn.Module):
         """(batch, channels, freq, frames) -> (batch, channels, ceil(freq / stride), frames)."""
         residual = conv_norm(x, *self.shortcut) if len(self.shortcut) else x
         out = F.relu_(conv_norm(x, self.conv1, self.bn1))
-        out = conv_norm(out, self.conv2, self.bn2)
-        return F.relu_(out.add_(residual))  # in place: nothing else reads a convolution's output
+        return F.relu_(conv_norm(out, self.conv2, self.bn2) + residual)
 
 
 class ConvHead(nn.Module):
@@ -111,7 +99,7 @@ class Tdnn(nn.Module):
         self.nonlinear = nonlinear(config_str, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return conv_nonlinear(x, self.linear, self.nonlinear)
+        return self.nonlinear(self.linear(x))
 
 
 class ContextMask(nn.Module):
@@ -168,8 +156,10 @@ class DenseTdnnLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, in_channels, frames) -> (batch, out_channels, frames)."""
         if self.training and self.memory_efficient and torch.is_grad_enabled():
-            return self.cam_layer(self.nonlinear2(checkpoint(self._squeeze, x, use_reentrant=False)))
-        return self.cam_layer(conv_nonlinear(self.nonlinear1(x), self.linear1, self.nonlinear2))
+            squeezed = checkpoint(self._squeeze, x, use_reentrant=False)
+        else:
+            squeezed = self._squeeze(x)
+        return self.cam_layer(self.nonlinear2(squeezed))
 
     def _squeeze(self, x: Tensor) -> Tensor:
         return self.linear1(self.nonlinear1(x))
