@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from funasr.layers.linear import plus
 from funasr.utils.errors import ConfigError
 
 SHORT_KEYS = 64
@@ -57,9 +58,10 @@ def _by_products(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | 
     """What `F.scaled_dot_product_attention` computes, step by step."""
     scores = (query * query.size(-1) ** -0.5) @ key.transpose(-2, -1)
     if attn_mask is not None and attn_mask.dtype == torch.bool:
-        scores = scores.masked_fill_(~attn_mask, float("-inf"))
-    elif attn_mask is not None:
-        scores = scores + attn_mask
+        # Far fewer elements to fill than scores, to which it is added at once.
+        attn_mask = torch.zeros_like(attn_mask, dtype=scores.dtype).masked_fill_(~attn_mask, float("-inf"))
+    if attn_mask is not None:
+        scores = plus(scores, attn_mask)
     weights = scores.softmax(dim=-1)
     return (F.dropout(weights, dropout_p) if dropout_p else weights) @ value
 

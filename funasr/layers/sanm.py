@@ -19,6 +19,7 @@ from funasr.layers.feed_forward import PositionwiseFeedForward
 from funasr.layers.layer_norm import LayerNorm
 from funasr.layers.linear import linear_relu, plus
 from funasr.layers.mask import padding_mask
+from funasr.layers.packing import Packing, packed, unpacked
 from funasr.utils.errors import ConfigError
 
 
@@ -53,11 +54,11 @@ class FsmnBlock(nn.Conv1d):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Memory of x (batch, frames, dim); frames outside mask (batch, frames) are neither read nor written."""
-        outside = None if mask is None else ~mask[..., None]
-        if outside is not None:
-            x = x.masked_fill(outside, 0.0)
-        memory = plus(self._convolve(x, self.left, self.right), x)
-        return memory if outside is None else memory.masked_fill(outside, 0.0)
+        if mask is None:
+            return plus(self._convolve(x, self.left, self.right), x)
+        inside = mask[..., None]  # to multiply by it takes a fifth of the time of filling
+        x = x * inside
+        return plus(self._convolve(x, self.left, self.right), x) * inside
 
     def step(self, x: Tensor, window: Tensor) -> tuple[Tensor, Tensor]:
         """Memory of one new frame x (batch, 1, dim).
@@ -99,18 +100,26 @@ class SANMAttention(nn.Module):
         self.fsmn_block = FsmnBlock(dim, kernel_size, shift)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """x (batch, frames, in_dim), mask (batch, frames) or None; frames outside the mask have no influence."""
-        query, key, value = self.linear_q_k_v(x).chunk(3, dim=-1)
-        memory = self.dropout(self.fsmn_block(value, mask))
+    def forward(self, x: Tensor, mask: Tensor | None, packing: Packing | None = None) -> Tensor:
+        """Attend from each frame of x (batch, frames, in_dim), or (1, rows, in_dim) if there is a `packing`, to others.
+
+        Args:
+            mask: bool (batch, frames), frames outside of it have no influence; or (batch, frames, frames), which says
+                for each frame what it sees, always itself if it is none of the padding; or None.
+        """
+        query, key, value = unpacked(self.linear_q_k_v(x), packing).chunk(3, dim=-1)
+        visible = mask[:, None] if mask is not None and mask.dim() == 2 else mask
+        inside = mask.diagonal(dim1=1, dim2=2) if mask is not None and mask.dim() == 3 else mask
+        memory = self.dropout(self.fsmn_block(value, inside))
         heads = scaled_attention(
             _split_heads(query, self.heads),
             _split_heads(key, self.heads),
             _split_heads(value, self.heads),
-            None if mask is None else mask[:, None],
+            visible,
             dropout=self.dropout.p if self.training else 0.0,
         )
-        return plus(self.linear_out(heads.transpose(1, 2).flatten(2)), memory)
+        attended = packed(heads.transpose(1, 2).flatten(2), packing)
+        return plus(self.linear_out(attended), packed(memory, packing))
 
 
 class SANMEncoderLayer(nn.Module):
@@ -118,8 +127,6 @@ class SANMEncoderLayer(nn.Module):
 
     A block that changes the width (in_dim != dim) has no residual around its attention.
     """
-
-    attention_type: ClassVar[type[SANMAttention]] = SANMAttention
 
     def __init__(
         self,
@@ -134,7 +141,7 @@ class SANMEncoderLayer(nn.Module):
         normalize_before: bool = True,
     ) -> None:
         super().__init__()
-        self.self_attn = self.attention_type(heads, in_dim, dim, attention_dropout, kernel_size, shift)
+        self.self_attn = SANMAttention(heads, in_dim, dim, attention_dropout, kernel_size, shift)
         self.feed_forward = PositionwiseFeedForward(dim, hidden, dropout)
         self.norm1 = LayerNorm(in_dim if normalize_before else dim)
         self.norm2 = LayerNorm(dim)
@@ -142,9 +149,12 @@ class SANMEncoderLayer(nn.Module):
         self.normalize_before = normalize_before
         self.residual = in_dim == dim
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """(batch, frames, in_dim), mask (batch, frames) or None -> (batch, frames, dim)."""
-        attended = self.dropout(self.self_attn(self.norm1(x) if self.normalize_before else x, mask))
+    def forward(self, x: Tensor, mask: Tensor | None, packing: Packing | None = None) -> Tensor:
+        """(batch, frames, in_dim) -> (batch, frames, dim), both without padding if there is a `packing`.
+
+        mask: see SANMAttention.
+        """
+        attended = self.dropout(self.self_attn(self.norm1(x) if self.normalize_before else x, mask, packing))
         x = plus(attended, x) if self.residual else attended
         if self.normalize_before:
             return plus(self.dropout(self.feed_forward(self.norm2(x))), x)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -22,8 +21,6 @@ class SANMEncoderStack(nn.Module):
         kernel_size: frames of the FSMN memory; sanm_shfit: by how many it looks further back than centred,
             (kernel_size - 1) // 2 for a memory that does not look ahead.
     """
-
-    block_type: ClassVar[type[SANMEncoderLayer]] = SANMEncoderLayer
 
     def __init__(
         self,
@@ -45,8 +42,8 @@ class SANMEncoderStack(nn.Module):
         self._output_size = output_size
         shape = (output_size, attention_heads, linear_units, kernel_size, sanm_shfit)
         rates = (dropout_rate, attention_dropout_rate, normalize_before)
-        self.encoders0 = nn.ModuleList([self.block_type(input_size, *shape, *rates)])
-        self.encoders = nn.ModuleList(self.block_type(output_size, *shape, *rates) for _ in range(num_blocks - 1))
+        self.encoders0 = nn.ModuleList([SANMEncoderLayer(input_size, *shape, *rates)])
+        self.encoders = nn.ModuleList(SANMEncoderLayer(output_size, *shape, *rates) for _ in range(num_blocks - 1))
 
     def output_size(self) -> int:
         return self._output_size

@@ -5,39 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from funasr.layers.layer_norm import LayerNorm
 from funasr.layers.mask import causal_mask, length_mask
-from funasr.layers.sanm import SANMAttention, SANMEncoderLayer
+from funasr.layers.packing import packed, unpacked, worthwhile_packing
 from funasr.layers.sanm_encoder import SANMEncoderStack
 from funasr.register import tables
 from funasr.utils.signature import extends
-
-
-class VisibleAttention(SANMAttention):
-    """SAN-M attention whose mask (batch, tokens, tokens) says for each token which ones it sees, always itself."""
-
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        if mask is None or mask.dim() == 2:
-            return super().forward(x, mask)
-        query, key, value = (part.unflatten(-1, (self.heads, -1)) for part in self.linear_q_k_v(x).chunk(3, dim=-1))
-        memory = self.dropout(self.fsmn_block(value.flatten(2), mask.diagonal(dim1=1, dim2=2)))
-        attended = nn.functional.scaled_dot_product_attention(
-            query.transpose(1, 2),
-            key.transpose(1, 2),
-            value.transpose(1, 2),
-            # A padding row sees nothing; letting it see all keeps NaN away, and nobody reads it.
-            attn_mask=(mask | ~mask.any(dim=-1, keepdim=True))[:, None],
-            dropout_p=self.dropout.p if self.training else 0.0,
-        )
-        return self.linear_out(attended.transpose(1, 2).flatten(2)) + memory
-
-
-class VisibleEncoderLayer(SANMEncoderLayer):
-    """A SAN-M block with VisibleAttention."""
-
-    attention_type = VisibleAttention
 
 
 def visible_tokens(lengths: Tensor, size: int, vad_indexes: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -67,8 +42,6 @@ class SANMVadEncoder(SANMEncoderStack):
     Arguments are those of SANMEncoderStack.
     """
 
-    block_type = VisibleEncoderLayer
-
     @extends(SANMEncoderStack.__init__)
     def __init__(self, *, output_size: int = 256, normalize_before: bool = True, **options: Any) -> None:
         super().__init__(output_size=output_size, normalize_before=normalize_before, **options)
@@ -91,9 +64,11 @@ class SANMVadEncoder(SANMEncoderStack):
         """
         if xs.size(1) == 0:
             return xs.new_zeros(xs.size(0), 0, self._output_size), xs_lengths, []
-        xs = self.with_positions(xs)
         causal, last = visible_tokens(xs_lengths, xs.size(1), vad_indexes)
+        packing = worthwhile_packing(xs_lengths, xs.size(1))
+        xs = packed(self.with_positions(xs), packing)
         blocks = [*self.encoders0, *self.encoders]
         for number, block in enumerate(blocks, start=1):
-            xs = block(xs, last if 1 < number == len(blocks) else causal)
-        return (self.after_norm(xs) if self.normalize_before else xs), xs_lengths, []
+            xs = block(xs, last if 1 < number == len(blocks) else causal, packing)
+        xs = self.after_norm(xs) if self.normalize_before else xs
+        return unpacked(xs, packing), xs_lengths, []

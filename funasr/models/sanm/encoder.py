@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from funasr.layers.embedding import PositionalEncoding
 from funasr.layers.layer_norm import LayerNorm
 from funasr.layers.mask import padding_mask
+from funasr.layers.packing import packed, unpacked, worthwhile_packing
 from funasr.layers.sanm import SANMEncoderLayer, position_table
 from funasr.layers.subsampling import intermediate_layers, make_input_layer
 from funasr.register import tables
@@ -85,12 +86,14 @@ class SANMEncoder(nn.Module):
         if xs.size(1) == 0:
             return xs.new_zeros(xs.size(0), 0, self._output_size), lengths, []
         mask = padding_mask(lengths, xs.size(1))
+        packing = worthwhile_packing(lengths, xs.size(1)) if isolate else None
+        xs = packed(xs, packing)
         intermediate = []
         for number, block in enumerate([*self.encoders0, *self.encoders], start=1):
-            xs = block(xs, mask)
+            xs = block(xs, mask, packing)
             if number in self.interctc_layer_idx:
-                intermediate.append(self._leave(xs))
-        return self._leave(xs), lengths, intermediate
+                intermediate.append(unpacked(self._leave(xs), packing))
+        return unpacked(self._leave(xs), packing), lengths, intermediate
 
     def _enter(self, xs: Tensor, lengths: Tensor, isolate: bool) -> tuple[Tensor, Tensor]:
         if self.position is not None:

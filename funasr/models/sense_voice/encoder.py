@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from funasr.layers.layer_norm import LayerNorm
-from funasr.layers.mask import length_mask
+from funasr.layers.mask import padding_mask
+from funasr.layers.packing import packed, unpacked, worthwhile_packing
 from funasr.layers.sanm_encoder import SANMEncoderStack
 from funasr.register import tables
 from funasr.utils.signature import extends
@@ -43,11 +44,12 @@ class SenseVoiceEncoderSmall(SANMEncoderStack):
         Returns:
             output (batch, frames, output_size), xs_lengths, no intermediate outputs.
         """
-        hidden = self.with_positions(xs)
-        mask = length_mask(xs_lengths, xs.size(1))
+        mask = padding_mask(xs_lengths, xs.size(1))
+        packing = worthwhile_packing(xs_lengths, xs.size(1))
+        hidden = packed(self.with_positions(xs), packing)
         for block in (*self.encoders0, *self.encoders):
-            hidden = block(hidden, mask)
+            hidden = block(hidden, mask, packing)
         hidden = self.after_norm(hidden)
         for block in self.tp_encoders:
-            hidden = block(hidden, mask)
-        return self.tp_norm(hidden), xs_lengths, []
+            hidden = block(hidden, mask, packing)
+        return unpacked(self.tp_norm(hidden), packing), xs_lengths, []
