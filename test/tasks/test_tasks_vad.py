@@ -64,7 +64,7 @@ def vad_options(vad_corpus: Path) -> list[str]:
         "--encoder_conf", "{input_affine_dim: 16, fsmn_layers: 2, linear_dim: 32, proj_dim: 16, lorder: 6}",
         "--encoder_conf", "{output_affine_dim: 16, output_dim: 2}", "--model_conf", "sample_rate=8000",
         "--mix_length", "3", "--mix", f"{vad_corpus}/noise.list,0.5,5_20", "--noise_alone_prob", "0.1",
-        "--optim_conf", "lr=1e-2", "--batch_type", "shuffled", "--batch_size", "6", "--max_epoch", "2",
+        "--optim_conf", "lr=3e-3", "--batch_type", "shuffled", "--batch_size", "6", "--max_epoch", "2",
         "--best_model_criterion", "valid,loss,min", "--keep_nbest_models", "2", "--num_workers", "0",
         "--use_tensorboard", "false", "--use_matplotlib", "false", "--num_threads", "1",
     ]  # fmt: skip
