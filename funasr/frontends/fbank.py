@@ -14,7 +14,9 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from funasr.layers.linear import large_product
 from funasr.layers.mask import length_mask
 from funasr.utils.errors import ConfigError
 
@@ -28,7 +30,7 @@ WINDOWS = ("hamming", "hanning", "povey", "rectangular", "blackman")
 # blocks, with fewer operations, lose far less where processes compete for the cores.
 CPU_BLOCK_FRAMES = 4096
 DEVICE_BLOCK_FRAMES = 65536  # about 0.5 GiB of working memory on an accelerator
-MIN_MATMUL_ROWS = 16  # below 8 rows BLAS sums in another order, and a frame's result would depend on its batch
+MIN_MATMUL_ROWS = 128  # few rows are summed in another order, and a frame's result would depend on its batch
 
 
 @dataclass(frozen=True)
@@ -132,13 +134,11 @@ def _log_mel(frames: Tensor, options: FbankOptions, dither: float, out: Tensor) 
     fft_size = 1 << (size - 1).bit_length()
     window, shifted_window = _windows(options.window, size, options.scale, frames.device)
     bank = _mel_bank(options.n_mels, fft_size, options.fs, frames.device)
-    bins = bank.size(0)
     limit = CPU_BLOCK_FRAMES if frames.device.type == "cpu" else DEVICE_BLOCK_FRAMES
     step = min(max(1, limit // batch), total)
 
-    rows = max(batch * step, MIN_MATMUL_ROWS)
-    padded = frames.new_zeros(batch, step, fft_size)
-    power = frames.new_zeros(rows, bins)
+    padded = frames.new_empty(batch, step, fft_size)
+    padded[..., size:] = 0.0
     for start in range(0, total, step):
         block = frames[:, start : start + step]
         n = block.size(1)
@@ -149,13 +149,13 @@ def _log_mel(frames: Tensor, options: FbankOptions, dither: float, out: Tensor) 
         windowed = padded[:, :n, :size]
         torch.mul(block, window, out=windowed)
         windowed[..., 1:].addcmul_(block[..., :-1], shifted_window, value=-1.0)
-        spectrum = torch.view_as_real(torch.fft.rfft(padded[:, :n]))[:, :, :bins]
-        real, imag = spectrum[..., 0], spectrum[..., 1]
-        block_power = power[: batch * n].view(batch, n, bins)
-        torch.mul(real, real, out=block_power)
-        block_power.addcmul_(imag, imag)
-        energy = (power[: max(batch * n, MIN_MATMUL_ROWS)] @ bank)[: batch * n]
-        out[:, start : start + n] = energy.clamp_(min=LOG_FLOOR).log_().view(batch, n, -1)
+        spectrum = torch.view_as_real(torch.fft.rfft(padded[:, :n])).view(batch * n, -1)
+        # The sum of the squares of both parts is left to the product: the bank has the same weights for both.
+        squares = spectrum.square_()
+        if batch * n < MIN_MATMUL_ROWS:
+            squares = F.pad(squares, (0, 0, 0, MIN_MATMUL_ROWS - batch * n))
+        energy = large_product(squares, bank)
+        out[:, start : start + n] = energy[: batch * n].clamp_(min=LOG_FLOOR).log_().view(batch, n, -1)
 
 
 @lru_cache(maxsize=64)
@@ -182,9 +182,9 @@ def _windows(name: str, size: int, scale: float, device: torch.device) -> tuple[
 
 @lru_cache(maxsize=64)
 def _mel_bank(n_mels: int, fft_size: int, fs: int, device: torch.device) -> Tensor:
-    """Triangles equally spaced, and linear, in mel(f) = 1127 ln(1 + f/700), 20 Hz to fs/2: (fft_size/2, n_mels).
+    """Triangles equally spaced, and linear, in mel(f) = 1127 ln(1 + f/700), 20 Hz to fs/2.
 
-    The Nyquist bin has no weight and is left out.
+    Returns (n_mels, fft_size + 2): a weight for the real and the imaginary part of each bin; that of Nyquist has none.
     """
     with torch.inference_mode(False):
         low, high = (1127.0 * math.log(1.0 + hz / 700.0) for hz in (LOW_HZ, fs / 2))
@@ -194,4 +194,5 @@ def _mel_bank(n_mels: int, fft_size: int, fs: int, device: torch.device) -> Tens
         left, centre, right = (low + (step + i) * width for i in range(3))
         mel = 1127.0 * torch.log(1.0 + torch.arange(fft_size // 2)[:, None] * (fs / fft_size) / 700.0)
         rising, falling = (mel - left) / (centre - left), (right - mel) / (right - centre)
-        return torch.minimum(rising, falling).clamp_(min=0.0).to(device)
+        bank = torch.minimum(rising, falling).clamp_(min=0.0)
+        return F.pad(bank, (0, 0, 0, 1)).repeat_interleave(2, dim=0).t().contiguous().to(device)
