@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from funasr.layers.linear import large_product
+from funasr.layers.linear import product
 from funasr.layers.mask import length_mask
 from funasr.utils.errors import ConfigError
 
@@ -154,7 +154,7 @@ def _log_mel(frames: Tensor, options: FbankOptions, dither: float, out: Tensor) 
         squares = spectrum.square_()
         if batch * n < MIN_MATMUL_ROWS:
             squares = F.pad(squares, (0, 0, 0, MIN_MATMUL_ROWS - batch * n))
-        energy = large_product(squares, bank)
+        energy = product(squares, bank)
         out[:, start : start + n] = energy[: batch * n].clamp_(min=LOG_FLOOR).log_().view(batch, n, -1)
 
 

@@ -32,9 +32,9 @@ def plus(fresh: Tensor, x: Tensor) -> Tensor:
     return fresh + x if torch.is_grad_enabled() or fresh.dtype != x.dtype else fresh.add_(x)
 
 
-def large_product(x: Tensor, weight: Tensor) -> Tensor:
-    """x (rows, in) times weight (out, in), transposed, in float32 without gradients, by the faster library."""
-    return _onednn(x, weight, None) if x.device.type == "cpu" and onednn_is_faster() else F.linear(x, weight)
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x (..., in) times the transposed weight (out, in), by the faster library, as OneDnnLinear chooses it."""
+    return _onednn(x, weight, bias) if _suits(x, weight) and onednn_is_faster() else F.linear(x, weight, bias)
 
 
 class OneDnnLinear(nn.Linear):
@@ -46,9 +46,7 @@ class OneDnnLinear(nn.Linear):
 
     def suits(self, input: Tensor) -> bool:
         """Whether this input is multiplied by oneDNN."""
-        if torch.is_grad_enabled() or input.dim() < 2 or input.device.type != "cpu":
-            return False
-        return input.dtype == self.weight.dtype == torch.float32 and input.numel() >= MIN_ROWS * self.in_features
+        return _suits(input, self.weight)
 
 
 def prefer_onednn(model: nn.Module) -> int:
@@ -94,6 +92,12 @@ def onednn_is_faster() -> bool:
             return torch.equal(_onednn(x, weight, bias), F.linear(x, weight, bias))
     except (AttributeError, RuntimeError):
         return False
+
+
+def _suits(x: Tensor, weight: Tensor) -> bool:
+    if torch.is_grad_enabled() or x.dim() < 2 or x.device.type != "cpu":
+        return False
+    return x.dtype == weight.dtype == torch.float32 and x.numel() >= MIN_ROWS * weight.size(1)
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, then: str = "none") -> Tensor:

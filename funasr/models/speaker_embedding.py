@@ -18,8 +18,8 @@ from funasr.utils.errors import ConfigError
 __all__ = ["FS", "SpeakerEmbeddingModel", "speaker_features"]
 
 WINDOW, SHIFT = 400, 160  # samples of a frame and between frames
-# Frames that share a pass: 16 windows of 1.5 s fit the caches of a CPU, 256 fill an accelerator (1 GiB in CAM++).
-CPU_PASS_FRAMES = 2400
+# Frames that share a pass: 32 windows of 1.5 s fit the caches of a CPU, 256 fill an accelerator (1 GiB in CAM++).
+CPU_PASS_FRAMES = 4800
 DEVICE_PASS_FRAMES = 38400
 
 

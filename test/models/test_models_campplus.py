@@ -72,6 +72,7 @@ def test_inside_the_network(model: AutoModel, recorded: dict[str, np.ndarray], w
     for name, out in seen.items():
         step = 1 if out.dim() == 2 else 16 if name == "head" else 8
         wanted = recorded[f"inter/{name}"]
+        out = out if out.dim() == 2 else out.mT  # recorded with frames last
         assert out[:, ::step].shape == wanted.shape
         assert np.abs(out[:, ::step].numpy() - wanted).max() < 2e-3 * max(1.0, np.abs(wanted).max())
 
@@ -121,9 +122,9 @@ def test_longer_than_a_context_segment(waves: dict[str, np.ndarray]) -> None:
     from funasr.models.campplus.layers import ContextMask
 
     torch.manual_seed(0)
-    layer, x = ContextMask(6, 4, 2), torch.randn(2, 6, 230)
-    pieces = [piece.mean(2, keepdim=True).expand_as(piece) for piece in x.split(100, dim=2)]
-    context = x.mean(2, keepdim=True) + torch.cat(pieces, dim=2)
+    layer, x = ContextMask(6, 4, 2), torch.randn(2, 230, 6)
+    pieces = [piece.mean(1, keepdim=True).expand_as(piece) for piece in x.split(100, dim=1)]
+    context = x.mean(1, keepdim=True) + torch.cat(pieces, dim=1)
     mask = torch.sigmoid(layer.linear2(torch.relu(layer.linear1(context))))
     torch.testing.assert_close(layer(x), layer.linear_local(x) * mask)
 

@@ -76,5 +76,4 @@ class CAMPPlus(SpeakerEmbeddingModel):
 
         Returns: (batch, embedding_size), or (batch, ceil(frames / 2), channels) at output_level "frame".
         """
-        out = self.xvector(self.head(feats))
-        return out.transpose(1, 2) if self.output_level == "frame" else out
+        return self.xvector(self.head(feats))
