@@ -18,9 +18,7 @@ from funasr.utils.errors import ConfigError
 __all__ = ["FS", "SpeakerEmbeddingModel", "speaker_features"]
 
 WINDOW, SHIFT = 400, 160  # samples of a frame and between frames
-# Frames that share a pass: 32 windows of 1.5 s fit the caches of a CPU, 256 fill an accelerator (1 GiB in CAM++).
-CPU_PASS_FRAMES = 4800
-DEVICE_PASS_FRAMES = 38400
+DEVICE_PASS_FRAMES = 38400  # that share a pass: 256 windows of 1.5 s fill an accelerator (1 GiB in CAM++)
 
 
 class SpeakerEmbeddingModel(FunASRModel):
@@ -41,6 +39,8 @@ class SpeakerEmbeddingModel(FunASRModel):
     embedding_size: int
     min_frames: int
     """Frames below which the deviation over time is not defined."""
+    cpu_pass_frames: ClassVar[int] = 600
+    """Frames of utterances that share a pass on a CPU: so many that its maps fit the caches."""
 
     classifier: AAMSoftmax | None
 
@@ -119,7 +119,7 @@ class SpeakerEmbeddingModel(FunASRModel):
                 results[position] |= {"spk_embedding": torch.zeros(0, self.embedding_size), "error": reason}
             else:
                 usable.append(position)
-        limit = CPU_PASS_FRAMES if self.device.type == "cpu" else DEVICE_PASS_FRAMES
+        limit = self.cpu_pass_frames if self.device.type == "cpu" else DEVICE_PASS_FRAMES
         for positions in _equal_lengths(inputs, usable, limit):
             batch = torch.stack([inputs[position] for position in positions]).to(self.device)
             feats = speaker_features(batch, self.feat_dim) if batch.dim() == 2 else batch

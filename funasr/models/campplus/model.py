@@ -33,6 +33,8 @@ class CAMPPlus(SpeakerEmbeddingModel):
         output_level: "segment" for one vector per utterance; "frame" for the frames before the pooling, 20 ms apart.
     """
 
+    cpu_pass_frames = 4800
+
     def __init__(
         self,
         feat_dim: int = 80,
