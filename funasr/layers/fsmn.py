@@ -104,4 +104,4 @@ class FSMNLayer(nn.Module):
         if outside is not None:
             projected = projected.masked_fill(outside[..., None], 0.0)
         memory, past = self.fsmn_block(projected, past)
-        return linear_relu(self.affine, memory), past
+        return linear_relu(self.affine.linear, memory), past

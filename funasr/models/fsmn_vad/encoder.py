@@ -98,7 +98,7 @@ class FSMN(nn.Module):
 
     def logits(self, xs: Tensor, cache: Cache | None = None, outside: Tensor | None = None) -> Tensor:
         """(batch, frames, output_dim) before the softmax; `cache` is filled, `outside` (batch, frames) is padding."""
-        x = linear_relu(self.in_linear2, self.in_linear1(xs))
+        x = linear_relu(self.in_linear2.linear, self.in_linear1(xs))
         for i, layer in enumerate(self.fsmn):
             x, past = layer(x, None if cache is None else cache.get(f"cache_layer_{i}"), outside)
             if cache is not None:
