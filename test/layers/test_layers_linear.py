@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from funasr.layers import linear
-from funasr.layers.linear import OneDnnLinear, linear_relu, onednn_is_faster, prefer_onednn
+from funasr.layers.linear import OneDnnLinear, linear_relu, onednn_types, prefer_onednn
 
 
 @pytest.fixture
@@ -18,19 +18,20 @@ def model() -> nn.Module:
 
 @pytest.fixture
 def not_intel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linear, "onednn_is_faster", lambda: True)
+    monkeypatch.setattr(linear, "onednn_types", lambda: frozenset({torch.float32, torch.bfloat16}))
 
 
 @pytest.mark.parametrize("rows", [1, 3, 64, 200])
 @pytest.mark.parametrize("bias", [True, False])
-def test_onednn_gives_what_linear_gives(rows, bias):
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+def test_onednn_gives_what_linear_gives(rows, bias, dtype, atol, not_intel):
     torch.manual_seed(1)
-    layer = OneDnnLinear(40, 24, bias)
-    x = torch.randn(2, rows, 40)
+    layer = OneDnnLinear(40, 24, bias).to(dtype)
+    x = torch.randn(2, rows, 40, dtype=dtype)
     expected = torch.nn.functional.linear(x, layer.weight, layer.bias)
     with torch.no_grad():
-        assert torch.allclose(layer(x), expected, atol=1e-5)
-        assert torch.allclose(layer(x.transpose(0, 1)), expected.transpose(0, 1), atol=1e-5)
+        assert torch.allclose(layer(x), expected, atol=atol)
+        assert torch.allclose(layer(x.transpose(0, 1)), expected.transpose(0, 1), atol=atol)
     assert torch.allclose(layer(x[:0]), expected[:0])
 
 
@@ -58,7 +59,7 @@ def test_another_number_type_is_left_to_torch(model, not_intel):
 
 
 def test_intel_keeps_the_layers_of_torch(model, monkeypatch):
-    monkeypatch.setattr(linear, "onednn_is_faster", lambda: False)
+    monkeypatch.setattr(linear, "onednn_types", frozenset)
     assert prefer_onednn(model) == 0
     assert type(model[0]) is nn.Linear
 
@@ -68,11 +69,11 @@ def test_a_torch_without_the_operator_is_left_alone(monkeypatch):
         raise AttributeError("no such operator")
 
     monkeypatch.setattr(linear, "_onednn", missing)
-    onednn_is_faster.cache_clear()
+    onednn_types.cache_clear()
     try:
-        assert onednn_is_faster() is False
+        assert onednn_types() == frozenset()
     finally:
-        onednn_is_faster.cache_clear()
+        onednn_types.cache_clear()
 
 
 @pytest.mark.parametrize("kind", [nn.Linear, OneDnnLinear])
