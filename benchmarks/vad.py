@@ -4,7 +4,8 @@
 
 `PYTHON` is the interpreter of an environment with funasr 1.4.16. Weights have the sizes of the public 16 kHz model
 (random, but for a last layer that follows the energy of the frame, so that there are segments). Prints one line of
-JSON: seconds (median over runs, taken in turns) of each, their ratio, and whether the segments are the same.
+JSON: for each type of --dtypes seconds (median over runs, taken in turns), how many times as fast as the other's
+float32, and whether the segments are the same.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,8 @@ ENCODER = {
 }
 FRONTEND = {"fs": FS, "window": "hamming", "n_mels": 80, "frame_length": 25, "frame_shift": 10, "dither": 0.0}
 OPTIONS: dict[str, Any] = {"max_end_silence_time": 800}
+
+Run = tuple[float, list[list[int]]]  # seconds and segments
 
 # Run by the other interpreter: one run for each line it reads.
 RIVAL = """
@@ -124,7 +128,7 @@ class Rival:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=model, env=environment
         )
 
-    def run(self) -> tuple[float, list[list[int]]]:
+    def run(self) -> Run:
         """Seconds and segments of one run."""
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.write(json.dumps(OPTIONS) + "\n")
@@ -147,6 +151,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
@@ -156,30 +161,35 @@ def main() -> None:
         wav = directory / "audio.wav"
         soundfile.write(wav, make_wave(args.minutes), FS, subtype="PCM_16")
         wave = soundfile.read(wav, dtype="float32")[0]
-        detector = AutoModel(directory, device="cpu", threads=args.threads)
-
-        def ours() -> tuple[float, list[list[int]]]:
-            start = time.perf_counter()
-            results = detector.generate(wave, **OPTIONS)
-            return time.perf_counter() - start, results[0]["value"]
-
+        sides: dict[str, Callable[[], Run]] = {name: _ours(directory, wave, args.threads, name) for name in args.dtypes}
         rival = Rival(args.rival, directory, wav, args.threads) if args.rival else None
-        runs = [(ours(), rival.run() if rival else None) for _ in range(args.runs + 1)][1:]  # the first warms up
+        if rival:
+            sides["rival"] = rival.run
+        rounds = [{name: run() for name, run in sides.items()} for _ in range(args.runs + 1)][1:]  # the first warms up
         if rival:
             rival.close()
-    result = {
-        "minutes": args.minutes,
-        "threads": args.threads,
-        "runs": args.runs,
-        "segments": len(runs[0][0][1]),
-        "funasr_s": round(statistics.median(mine[0] for mine, _ in runs), 4),
-    }
-    theirs = [other for _, other in runs if other is not None]
-    if theirs:
-        result["rival_s"] = round(statistics.median(seconds for seconds, _ in theirs), 4)
-        result["ratio"] = round(result["rival_s"] / result["funasr_s"], 2)
-        result["same_segments"] = theirs[0][1] == runs[0][0][1]
+    seconds = {name: statistics.median(each[name][0] for each in rounds) for name in sides}
+    result: dict[str, Any] = {"minutes": args.minutes, "threads": args.threads, "runs": args.runs}
+    for name in args.dtypes:
+        segments = rounds[0][name][1]
+        result |= {f"{name}_s": round(seconds[name], 4), f"{name}_segments": len(segments)}
+        if rival:
+            result[f"{name}_times_as_fast"] = round(seconds["rival"] / seconds[name], 2)
+            result[f"{name}_same_segments"] = segments == rounds[0]["rival"][1]
+    if rival:
+        result["rival_s"] = round(seconds["rival"], 4)
     print(json.dumps(result))
+
+
+def _ours(directory: Path, wave: np.ndarray, threads: int, dtype: str) -> Callable[[], Run]:
+    detector = AutoModel(directory, device="cpu", threads=threads, dtype=dtype)
+
+    def run() -> Run:
+        start = time.perf_counter()
+        results = detector.generate(wave, **OPTIONS)
+        return time.perf_counter() - start, results[0]["value"]
+
+    return run
 
 
 if __name__ == "__main__":
