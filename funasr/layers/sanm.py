@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from funasr.layers.attention import scaled_attention
 from funasr.layers.feed_forward import PositionwiseFeedForward
+from funasr.layers.frame_conv import frame_conv
 from funasr.layers.layer_norm import LayerNorm
 from funasr.layers.linear import linear_relu, plus
 from funasr.layers.mask import padding_mask
@@ -78,12 +79,9 @@ class FsmnBlock(nn.Conv1d):
         return self._convolve(window, 0, 0) + x, window
 
     def _convolve(self, x: Tensor, left: int, right: int) -> Tensor:
-        # As a 2-D convolution of height 1: torch has a fast CPU kernel (training: 5 x) for depth-wise 2-D only.
-        x = x.transpose(1, 2).unsqueeze(2)
         if left != right:
-            x, left = F.pad(x, (left, right)), 0
-        x = F.conv2d(x, self.weight.unsqueeze(2), padding=(0, left), groups=self.groups)
-        return x.squeeze(2).transpose(1, 2)
+            x, left = F.pad(x, (0, 0, left, right)), 0
+        return frame_conv(x, self.weight, padding=left, groups=self.groups)
 
 
 class SANMAttention(nn.Module):

@@ -97,3 +97,12 @@ def test_position_table() -> None:
     torch.testing.assert_close(position_table(10, 560, first=41), table[40:])
     with pytest.raises(ConfigError, match="even"):
         position_table(3, 81)
+
+
+@torch.no_grad()
+def test_a_long_memory_of_few_channels_comes_back_in_bfloat16() -> None:
+    """oneDNN computes such depth-wise convolutions for minutes."""
+    torch.manual_seed(0)
+    block, x = FsmnBlock(16, 21), torch.randn(2, 60, 16)
+    wanted = block(x)
+    torch.testing.assert_close(block.bfloat16()(x.bfloat16()).float(), wanted, atol=0.05, rtol=0.02)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from funasr.layers.conv_norm import conv_norm
+from funasr.layers.frame_conv import frame_conv
 from funasr.layers.linear import product
 from funasr.utils.errors import ConfigError
 
@@ -64,9 +65,8 @@ class FrameConv(nn.Conv1d):
         """(batch, frames, in_channels) -> (batch, fewer or as many frames, out_channels)."""
         if self.kernel_size == (1,):
             return product(input, self.weight.squeeze(2), self.bias)
-        image, kernel = input.mT.unsqueeze(2), self.weight.unsqueeze(2)  # height 1: channels stay last in memory
-        padding, stride, dilation = ((0, int(self.padding[0])), (1, self.stride[0]), (1, self.dilation[0]))
-        return F.conv2d(image, kernel, self.bias, stride, padding, dilation).squeeze(2).mT
+        padding = int(self.padding[0])
+        return frame_conv(input, self.weight, self.bias, self.stride[0], padding, self.dilation[0])
 
 
 class ResidualBlock(nn.Module):
