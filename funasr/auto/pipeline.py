@@ -27,6 +27,7 @@ from funasr.decode.diarization.segments import speaker_centers, speaker_segments
 from funasr.decode.diarization.windows import FS as SPEAKER_FS
 from funasr.decode.diarization.windows import cut_windows
 from funasr.models.abs_model import Result
+from funasr.utils.memory import give_back_memory
 
 logger = logging.getLogger(__name__)
 
@@ -148,6 +149,7 @@ class Pipeline:
                 if position not in found:  # the best of n
                     stretch = pool[position][1]
                     found[position] = make_segment(result, stretch.start_ms, stretch.end_ms)
+            give_back_memory()
         for position, (recording, stretch) in enumerate(pool):
             recording.segments.append(found.get(position) or Segment(stretch.start_ms, stretch.end_ms, ()))
         if self.engines.spk is not None and self.view.return_spk_res:
@@ -169,6 +171,7 @@ class Pipeline:
                     if len(result["spk_embedding"]):
                         owner.times.append(time[None])
                         owner.embeddings.append(result["spk_embedding"].numpy())
+                give_back_memory()
 
     def _finish(self, progress: Progress) -> None:
         """Make the results of all recordings that are read to their end."""
