@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from funasr.layers.frame_conv import frame_conv
-from funasr.layers.linear import linear_relu
+from funasr.layers.linear import linear_relu, plus
 from funasr.utils.errors import ConfigError
 
 
@@ -59,26 +59,18 @@ class SequentialMemory(nn.Module):
         Returns:
             (batch, frames, dim) and the last frames for the next call, float32, shaped as `past`.
         """
-        frames = x.float()
-        before = frames.new_zeros(x.size(0), self.past_frames, self.dim) if past is None else past.squeeze(3).mT.float()
-        padded = torch.cat([before, frames], dim=1)
-        # The identity as a tap of the kernel, for another array to add costs as much as the convolution.
-        weight = self.conv_left.weight.float()
-        memory = self._convolve(padded, weight + _last_tap(weight), self.lstride)
+        before = x.new_zeros(x.size(0), self.past_frames, self.dim) if past is None else past.squeeze(3).mT.to(x.dtype)
+        padded = torch.cat([before, x], dim=1)
+        memory = plus(self._convolve(padded, self.conv_left, self.lstride), x)
         if self.conv_right is not None:
-            coming = F.pad(frames, (0, 0, 0, self.rorder * self.rstride))[:, self.rstride :]
-            memory = memory + self._convolve(coming, self.conv_right.weight.float(), self.rstride)
-        kept = padded[:, padded.size(1) - self.past_frames :].mT.unsqueeze(3).clone()
-        return memory.to(x.dtype), kept
+            coming = F.pad(x, (0, 0, 0, self.rorder * self.rstride))[:, self.rstride :]
+            memory = plus(memory, self._convolve(coming, self.conv_right, self.rstride))
+        # A copy always: a view would keep the whole array.
+        kept = padded[:, padded.size(1) - self.past_frames :].mT.unsqueeze(3).to(torch.float32, copy=True)
+        return memory, kept
 
-    def _convolve(self, x: Tensor, weight: Tensor, stride: int) -> Tensor:
-        return frame_conv(x, weight.squeeze(3), dilation=stride, groups=self.dim)
-
-
-def _last_tap(weight: Tensor) -> Tensor:
-    tap = torch.zeros_like(weight)
-    tap[:, :, -1] = 1.0
-    return tap
+    def _convolve(self, x: Tensor, conv: nn.Conv2d, stride: int) -> Tensor:
+        return frame_conv(x, conv.weight.squeeze(3), dilation=stride, groups=self.dim)
 
 
 class FSMNLayer(nn.Module):
