@@ -88,15 +88,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check(args, items)
         left = [item for item in items if not (args.resume and _path(args, item).is_file())]
         if len(left) < len(items):
-            print(f"funasr: {len(items) - len(left)} of {len(items)} were done before", file=sys.stderr)
+            _say(f"{len(items) - len(left)} of {len(items)} were done before")
         if left:
             _transcribe(args, left, _load(args), failed)
     except (UsageError, ConfigError, LookupError, ImportError, OSError) as error:  # those of an input are in `failed`
-        print(f"funasr: {error}", file=sys.stderr)
+        _say(str(error))
         return 2
     for name, reason in failed.items():
-        print(f"funasr: {name} failed: {reason}", file=sys.stderr)
+        _say(f"{name} failed: {reason}")
     return 1 if failed else 0
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"funasr: {line}\n")
 
 
 def _positive(value: str) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from funasr.layers.conv_norm import conv_norm
+from funasr.layers.conv_norm import conv_norm, norm_as_affine
 from funasr.layers.frame_conv import frame_conv
 from funasr.layers.linear import product
 from funasr.utils.errors import ConfigError
@@ -26,11 +26,8 @@ class FrameNorm(nn.BatchNorm1d):
         if self.training or input.dtype != torch.float32:
             return super().forward(input)
         # One multiplication and one addition: torch's own takes twice as long with channels last.
-        assert self.running_mean is not None and self.running_var is not None
-        scale = (self.running_var + self.eps).rsqrt()
-        scale = scale * self.weight if self.affine else scale
-        shift = -self.running_mean * scale
-        return torch.addcmul(shift + self.bias if self.affine else shift, input, scale)
+        scale, shift = norm_as_affine(self)
+        return torch.addcmul(shift, input, scale)
 
 
 class Nonlinear(nn.Sequential):

@@ -22,7 +22,7 @@ from funasr.utils.errors import ConfigError
 
 PADDED_TOKENS_AT_ONCE = 8192  # bounds the memory of one pass through the model
 BUSY_TOKENS = 256  # keep matrix products busy: from here on a larger batch gains less than its padding costs
-PADDING_SHARE = 0.4
+PADDING_SHARE = 0.4  # which is paid by attention alone: linear layers leave padding out
 LENGTH_STEP = 4  # fewer different shapes: matrix libraries prepare for each at its first use
 
 
