@@ -26,9 +26,7 @@ PRE_EMPHASIS = 0.97
 LOW_HZ = 20.0
 WINDOWS = ("hamming", "hanning", "povey", "rectangular", "blackman")
 
-# 1024 frames (L2 cache) are 5 % faster on an idle machine, but every operation waits for its slowest thread: larger
-# blocks, with fewer operations, lose far less where processes compete for the cores.
-CPU_BLOCK_FRAMES = 4096
+CPU_BLOCK_FRAMES = 1024  # about the L2 cache of two cores
 DEVICE_BLOCK_FRAMES = 65536  # about 0.5 GiB of working memory on an accelerator
 MIN_MATMUL_ROWS = 128  # few rows are summed in another order, and a frame's result would depend on its batch
 
@@ -93,25 +91,24 @@ def fbank(waves: Tensor, lengths: Tensor, options: FbankOptions, dither: float =
     feats = waves.new_zeros(len(counts), max(counts, default=0), options.n_mels)
     with torch.autocast(waves.device.type, enabled=False):
         if max(sizes, default=0) >= options.window_size and feats.size(1) > 0:
-            frames = _frames(waves, lengths, feats.size(1), options.window_size, options)
-            _log_mel(frames, options, dither, feats)
+            _log_mel(_spanned(waves, lengths, feats.size(1), options.window_size, options), options, dither, feats)
         for i, size in enumerate(sizes):
             if size < options.window_size and counts[i] > 0:
-                frames = _frames(waves[i : i + 1, :size], lengths[i : i + 1], counts[i], size, options)
-                _log_mel(frames, options, dither, feats[i : i + 1, : counts[i]])
+                wave = _spanned(waves[i : i + 1, :size], lengths[i : i + 1], counts[i], size, options)
+                _log_mel(wave, options, dither, feats[i : i + 1, : counts[i]], size)
     feats_lengths = torch.tensor(counts, dtype=torch.int64, device=lengths.device)
     if min(counts, default=0) != feats.size(1):  # frames computed from padding
         feats.masked_fill_(~length_mask(feats_lengths.to(feats.device), feats.size(1))[..., None], 0.0)
     return feats, feats_lengths
 
 
-def _frames(waves: Tensor, lengths: Tensor, count: int, size: int, options: FbankOptions) -> Tensor:
-    """A view (batch, count, size) of the waveforms; without snip_edges of a copy mirrored at both ends."""
-    if not options.snip_edges:
-        offset = size // 2 - options.shift // 2
-        positions = torch.arange((count - 1) * options.shift + size, device=waves.device) - offset
-        waves = waves.gather(1, mirror(positions, lengths.to(waves.device), repeat_edge=True))
-    return waves.unfold(1, size, options.shift)[:, :count]
+def _spanned(waves: Tensor, lengths: Tensor, count: int, size: int, options: FbankOptions) -> Tensor:
+    """The samples of `count` frames of `size`: the waveforms; without snip_edges a copy mirrored at both ends."""
+    if options.snip_edges:
+        return waves
+    offset = size // 2 - options.shift // 2
+    positions = torch.arange((count - 1) * options.shift + size, device=waves.device) - offset
+    return waves.gather(1, mirror(positions, lengths.to(waves.device), repeat_edge=True))
 
 
 def mirror(positions: Tensor, lengths: Tensor, repeat_edge: bool) -> Tensor:
@@ -127,40 +124,56 @@ def mirror(positions: Tensor, lengths: Tensor, repeat_edge: bool) -> Tensor:
     return torch.minimum(folded, last - folded).clamp_(min=0)
 
 
-def _log_mel(frames: Tensor, options: FbankOptions, dither: float, out: Tensor) -> None:
-    """Log-mel energies of `frames` (batch, count, size) into `out` (batch, count, n_mels), block by block."""
-    batch, total, size = frames.shape
-    out = out[:, :total]
+def _log_mel(waves: Tensor, options: FbankOptions, dither: float, out: Tensor, window_size: int | None = None) -> None:
+    """Log-mel energies of the frames of `waves` (batch, samples) into `out` (batch, frames, n_mels), block by block."""
+    batch, total, n_mels = out.shape
+    size = window_size or options.window_size
     fft_size = 1 << (size - 1).bit_length()
-    window, shifted_window = _windows(options.window, size, options.scale, frames.device)
-    bank = _mel_bank(options.n_mels, fft_size, options.fs, frames.device)
-    limit = CPU_BLOCK_FRAMES if frames.device.type == "cpu" else DEVICE_BLOCK_FRAMES
+    window = _window(options.window, size, options.scale, waves.device)
+    bank = _mel_bank(n_mels, fft_size, options.fs, waves.device)
+    limit = CPU_BLOCK_FRAMES if waves.device.type == "cpu" else DEVICE_BLOCK_FRAMES
     step = min(max(1, limit // batch), total)
 
-    padded = frames.new_empty(batch, step, fft_size)
-    padded[..., size:] = 0.0
+    # Both arrays serve every block: fresh ones cost more than the arithmetic that fills them.
+    padded = waves.new_empty(batch * step, fft_size)
+    padded[:, size:] = 0.0
+    spectrum = torch.empty(batch * step, fft_size // 2 + 1, dtype=torch.complex64, device=waves.device)
     for start in range(0, total, step):
-        block = frames[:, start : start + step]
-        n = block.size(1)
-        if dither:
-            block = block + torch.randn(block.shape, device=block.device) * (dither / options.scale)
-        block = block - block.mean(2, keepdim=True)
-        # window * (x[j] - 0.97 x[j-1]); the first sample of a frame is its own predecessor (in window[0])
-        windowed = padded[:, :n, :size]
-        torch.mul(block, window, out=windowed)
-        windowed[..., 1:].addcmul_(block[..., :-1], shifted_window, value=-1.0)
-        spectrum = torch.view_as_real(torch.fft.rfft(padded[:, :n])).view(batch * n, -1)
+        n = min(step, total - start)
+        rows = batch * n
+        first = start * options.shift
+        span = waves[:, first : first + (n - 1) * options.shift + size]
+        _emphasise(span, size, options, dither, padded[:rows].view(batch, n, fft_size)[..., :size])
+        padded[:rows, :size].mul_(window)
+        torch.fft.rfft(padded[:rows], out=spectrum[:rows])
         # The sum of the squares of both parts is left to the product: the bank has the same weights for both.
-        squares = spectrum.square_()
-        if batch * n < MIN_MATMUL_ROWS:
-            squares = F.pad(squares, (0, 0, 0, MIN_MATMUL_ROWS - batch * n))
-        energy = product(squares, bank)
-        out[:, start : start + n] = energy[: batch * n].clamp_(min=LOG_FLOOR).log_().view(batch, n, -1)
+        squares = torch.view_as_real(spectrum[:rows]).view(rows, -1).square_()
+        if rows < MIN_MATMUL_ROWS:
+            squares = F.pad(squares, (0, 0, 0, MIN_MATMUL_ROWS - rows))
+        energy = product(squares, bank)[:rows].clamp_(min=LOG_FLOOR)
+        torch.log(energy.view(batch, n, n_mels), out=out[:, start : start + n])
+
+
+def _emphasise(span: Tensor, size: int, options: FbankOptions, dither: float, out: Tensor) -> None:
+    """Frames of `span` (batch, samples) without their mean, pre-emphasised, into `out` (batch, frames, size).
+
+    (x[j] - m) - 0.97 (x[j-1] - m) is x[j] - 0.97 x[j-1], the same in all frames that share a sample, less 0.03 m.  The
+    first sample of a frame is its own predecessor: it comes out as x[0] - m, and the window has its factor.
+    """
+    frames = span.unfold(1, size, options.shift)
+    if dither:
+        frames = frames + torch.randn(frames.shape, device=frames.device) * (dither / options.scale)
+        steps = torch.sub(frames[..., 1:], frames[..., :-1], alpha=PRE_EMPHASIS)
+    else:
+        steps = torch.sub(span[:, 1:], span[:, :-1], alpha=PRE_EMPHASIS).unfold(1, size - 1, options.shift)
+    mean = frames.mean(2, keepdim=True)
+    torch.sub(steps, mean, alpha=1 - PRE_EMPHASIS, out=out[..., 1:])
+    torch.sub(frames[..., :1], mean, out=out[..., :1])
 
 
 @lru_cache(maxsize=64)
-def _windows(name: str, size: int, scale: float, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Window times `scale` with the pre-emphasis of sample 0 in it, and 0.97 times the window from sample 1 on.
+def _window(name: str, size: int, scale: float, device: torch.device) -> Tensor:
+    """Window (size,) times `scale`, with the pre-emphasis of sample 0 in it.
 
     The scale is a power of two, so it changes no rounding: as good as scaling the samples, at no cost.
     """
@@ -175,9 +188,8 @@ def _windows(name: str, size: int, scale: float, device: torch.device) -> tuple[
         else:
             window = torch.hann_window(size, periodic=False)
             window = window.pow(0.85) if name == "povey" else window
-        shifted = window[1:] * PRE_EMPHASIS
         window[0] *= 1 - PRE_EMPHASIS
-        return (window * scale).to(device), (shifted * scale).to(device)
+        return (window * scale).to(device)
 
 
 @lru_cache(maxsize=64)

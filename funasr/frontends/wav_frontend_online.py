@@ -64,7 +64,9 @@ class WavFrontendOnline(WavFrontend):
         rows = self._rows_complete(total, is_final) - rows_before
         feats = self._stack(frames, first_frame, rows_before, rows)
         if self.shift is not None and self.scale is not None:
-            feats.add_(self.shift).mul_(self.scale)
+            feats = feats.add(self.shift).mul_(self.scale)  # the sum is a fresh array: stacked frames share memory
+        else:
+            feats = feats.contiguous()
         if return_waveform:
             self._align_waveform(chunk, cache, rows_before, rows)
 
@@ -106,13 +108,17 @@ class WavFrontendOnline(WavFrontend):
         return max(0, (total + self._left - self.lfr_m) // self.lfr_n + 1)
 
     def _stack(self, frames: Tensor, first_frame: int, row: int, rows: int) -> Tensor:
-        """Rows `row` to `row + rows` of the stream as (1, rows, n_mels * lfr_m)."""
+        """Rows `row` to `row + rows` of the stream as (1, rows, n_mels * lfr_m), a view in which frames repeat."""
         if rows == 0:
             return frames.new_zeros(1, 0, self.output_size())
-        start = torch.arange(row, row + rows, device=frames.device)[:, None] * self.lfr_n - self._left
-        index = (start + torch.arange(self.lfr_m, device=frames.device)).clamp_(min=0) - first_frame
-        index.clamp_(max=frames.size(1) - 1)
-        return frames[0].index_select(0, index.reshape(-1)).view(1, rows, -1)
+        begin = row * self.lfr_n - self._left - first_frame
+        end = begin + (rows - 1) * self.lfr_n + self.lfr_m
+        wanted = frames[:, max(begin, 0) : end]
+        first, last = frames[:, :1], frames[:, -1:]  # stand for what is before and after the audio
+        if begin < 0 or end > frames.size(1):
+            before, after = max(-begin, 0), max(end - frames.size(1), 0)
+            wanted = torch.cat([first.expand(-1, before, -1), wanted, last.expand(-1, after, -1)], 1)
+        return wanted.reshape(1, -1).unfold(1, self.output_size(), self.lfr_n * self.n_mels)
 
     def _align_waveform(self, chunk: Tensor, cache: dict[str, Any], row: int, rows: int) -> None:
         """Put the audio of the emitted rows into `cache["aligned_waveforms"]` and keep what follows them."""

@@ -270,8 +270,12 @@ class FsmnVADStreaming(FunASRModel):
     @torch.no_grad()
     def speech_probabilities(self, samples: Tensor | np.ndarray, frontend: Any) -> np.ndarray:
         """Probability of speech of each frame of a recording (samples,), before any smoothing: (frames,) float32."""
-        session = self.open_session(FixedSilence(0.0))
-        silence, _ = session._observe(self.detector(frontend), _as_wave(samples, self.device), final=True)
+        session, detector = self.open_session(FixedSilence(0.0)), self.detector(frontend)
+        wave = _as_wave(samples, self.device)
+        parts = wave.split(max(1, detector.part_size(len(wave))))
+        for i, part in enumerate(parts):
+            session.score(detector, part, final=i == len(parts) - 1)
+        silence, _ = session.scores()
         return (1.0 - silence).astype(np.float32)
 
     def open_session(

@@ -16,7 +16,7 @@ from funasr.models.fsmn_vad.options import VADOptions
 from funasr.models.fsmn_vad.segmenter import Segmenter
 
 OPEN = -1  # in place of a time that is not known yet or was told before
-FEATURES_MS = 20000  # audio in the front end and the network at once: larger arrays fall out of the cache
+FEATURES_MS = 30000  # audio in the front end and the network at once: much larger arrays fall out of the cache
 
 Event = list[int]
 
@@ -29,20 +29,27 @@ class Detector:
     frontend: Any
     options: VADOptions
 
+    def part_size(self, piece: int) -> int:
+        """How many samples of a piece are scored at once: all if the network looks ahead, for then a part shows."""
+        return piece if self.encoder.looks_ahead else min(piece, FEATURES_MS * self.options.sample_rate // 1000)
+
 
 @dataclass
 class Session:
     """State of one recording or stream.
 
     Audio is cut into pieces of a fixed length counted from the start, whatever the calls brought, so the answer does
-    not depend on the calls.
+    not depend on the calls. Features and scores are made in parts of a piece, as soon as a part is there.
     """
 
     decider: FrameDecider
     end_silence: EndSilence
     segmenter: Segmenter
     streaming: bool  # report where a segment begins as soon as it is known
-    rest: Tensor = field(default_factory=lambda: torch.zeros(0))
+    waiting: list[Tensor] = field(default_factory=list)  # samples that do not make a part yet
+    scored: int = 0  # samples of the piece that have been scored
+    silence: list[np.ndarray] = field(default_factory=list)  # scores of their frames
+    levels: list[np.ndarray] = field(default_factory=list)
     frontend_cache: dict[str, Any] = field(default_factory=dict)
     encoder_cache: dict[str, Tensor] = field(default_factory=dict)
 
@@ -59,25 +66,37 @@ class Session:
             not begin and end in the same piece.
         """
         size = int(piece_ms * detector.options.sample_rate / 1000)
-        samples = torch.cat([self.rest, samples]) if len(self.rest) else samples
-        whole = len(samples) // size
+        part = detector.part_size(size)
         events: list[Event] = []
-        for i in range(whole):
-            events += self._piece(detector, samples[i * size : (i + 1) * size], piece_ms, False)
-        self.rest = samples[whole * size :].clone()
+        while len(samples) >= (wanted := self._wanted(part, size)):
+            self.score(detector, self._joined(samples[:wanted]), False)
+            samples = samples[wanted:]
+            if self.scored >= size:
+                events += self._decide(detector, piece_ms, False)
         if final:
-            rest, self.rest = self.rest, self.rest[:0]
-            events += self._piece(detector, rest, piece_ms, True)
+            self.score(detector, self._joined(samples), True)
+            events += self._decide(detector, piece_ms, True)
+        elif len(samples):
+            self.waiting.append(samples.clone())  # the caller may use its array again
         return events
 
-    @torch.no_grad()
-    def _piece(self, detector: Detector, samples: Tensor, piece_ms: float, final: bool) -> list[Event]:
+    def _wanted(self, part: int, size: int) -> int:
+        """How many more samples the next part needs."""
+        return max(0, min(part, size - self.scored) - sum(map(len, self.waiting)))
+
+    def _joined(self, samples: Tensor) -> Tensor:
+        """What has been waiting and these samples."""
+        waiting, self.waiting = self.waiting, []
+        return torch.cat([*waiting, samples]) if waiting else samples
+
+    def _decide(self, detector: Detector, piece_ms: float, final: bool) -> list[Event]:
+        """Events of the piece whose frames have been scored."""
         frame_ms = detector.options.frame_in_ms
         segmenter = self.segmenter
         was_open = segmenter.is_open
         segment_ms = (segmenter.frames - segmenter.start) * frame_ms if was_open else None
         end_silence_ms = self.end_silence.before_piece(piece_ms, segment_ms)
-        speech = self.decider(*self._observe(detector, samples, final))
+        speech = self.decider(*self.scores())
         closed = [
             [start * frame_ms, end * frame_ms] for start, end in segmenter.push(speech, end_silence_ms, last=final)
         ]
@@ -93,30 +112,30 @@ class Session:
             events.append([self.segmenter.start * frame_ms, OPEN])
         return events
 
-    def _observe(self, detector: Detector, samples: Tensor, final: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        """Silence probability and, if an option needs them, level of each frame that the samples complete: (frames,).
+    @torch.no_grad()
+    def score(self, detector: Detector, samples: Tensor, final: bool) -> None:
+        """Keep the silence probability and, if an option needs it, the level of each frame the samples complete."""
+        options = detector.options
+        self.scored += len(samples)
+        feats, count = detector.frontend(
+            samples[None],
+            torch.tensor([len(samples)]),
+            cache=self.frontend_cache,
+            is_final=final,
+            return_waveform=options.needs_levels,
+        )
+        if int(count[0]) == 0:
+            return
+        self.silence.append(self._silence(detector.encoder, feats, options))
+        if options.needs_levels:
+            window = options.frame_length_ms * options.sample_rate // 1000
+            step = options.frame_in_ms * options.sample_rate // 1000
+            self.levels.append(frame_levels(self.frontend_cache["aligned_waveforms"][0], window, step))
 
-        Features of long pieces are made part by part, unless the network looks ahead, for then a part shows.
-        """
-        encoder, options = detector.encoder, detector.options
-        size = FEATURES_MS * options.sample_rate // 1000
-        parts = [samples] if encoder.looks_ahead or len(samples) <= size else list(samples.split(size))
-        silence, levels = [], []
-        for i, part in enumerate(parts):
-            feats, count = detector.frontend(
-                part[None],
-                torch.tensor([len(part)]),
-                cache=self.frontend_cache,
-                is_final=final and i == len(parts) - 1,
-                return_waveform=options.needs_levels,
-            )
-            if int(count[0]) == 0:
-                continue
-            silence.append(self._silence(encoder, feats, options))
-            if options.needs_levels:
-                window = options.frame_length_ms * options.sample_rate // 1000
-                step = options.frame_in_ms * options.sample_rate // 1000
-                levels.append(frame_levels(self.frontend_cache["aligned_waveforms"][0], window, step))
+    def scores(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Silence probability and, if an option needs it, level in dB of each frame since the last call: (frames,)."""
+        silence, levels = self.silence, self.levels
+        self.scored, self.silence, self.levels = 0, [], []
         if not silence:
             return np.zeros(0), np.zeros(0)
         return np.concatenate(silence), np.concatenate(levels) if levels else None
