@@ -2,7 +2,7 @@
 
 Words are as a recogniser would give them: without quotes, brackets and other signs, hyphens are spaces, accents and
 (by default) capitals are gone; every character that is not Latin is a word of its own.  A mark that the model does not
-know becomes the nearest one it does: `！` a full stop, `；` a comma.
+know becomes the nearest one it does: `！` and `；` a full stop, `：` a comma.
 """
 
 from __future__ import annotations

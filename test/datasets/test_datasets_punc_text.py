@@ -29,7 +29,7 @@ def marked(text: str, marks: MarkMap = MARKS, lower: bool = True) -> str:
         ("Mr. Bennet met Dr. J. H. Watson, of St. Paul's.", "mr bennet met dr j h watson， of st paul's。"),
         ("It was I. He left at 5.30 p.m. yesterday.", "it was i。 he left at 5.30 p m yesterday。"),
         ("i.e. the well-remembered door", "i e the well remembered door"),
-        ("He paid £1,000--all he had; and left (at once).", "he paid 1000， all he had， and left at once。"),
+        ("He paid £1,000--all he had; and left (at once).", "he paid 1000， all he had。 and left at once。"),
         ("_You_ don’t say… No. 5? Café & bar!", "you don't say。 no 5？ cafe and bar。"),
         ("wait ... what?!”", "wait， what？"),
         ("the boys' room: 'Oh,' said he", "the boys room， oh， said he"),
@@ -43,7 +43,7 @@ def test_english(text: str, expected: str) -> None:
     ("text", "expected"),
     [
         ("他说：“好！”于是，走了。", "他 说， 好。 于 是， 走 了。"),
-        ("《红楼梦》、《西游记》；谁写的？", "红 楼 梦、 西 游 记， 谁 写 的？"),
+        ("《红楼梦》、《西游记》；谁写的？", "红 楼 梦、 西 游 记。 谁 写 的？"),
         ("半角,也行.真的?", "半 角， 也 行。 真 的？"),
         ("──姓贾，名化——字时飞……", "姓 贾， 名 化， 字 时 飞。"),
         ("用 Ｋ８ 和 iPhone15, OK?", "用 k8 和 iphone15， ok？"),
@@ -59,8 +59,8 @@ def test_capitals_may_stay() -> None:
 
 
 def test_marks_that_the_list_lacks_become_the_nearest() -> None:
-    assert marked("a, b; c! d? e、f", MarkMap(["<unk>", "_", ".", "!"])) == "a b c d。 e f"
-    assert marked("A! B? C; d", MarkMap(["_", ",", ".", "!"])) == "a！ b。 c， d"
+    assert marked("a, b; c! d? e、f", MarkMap(["<unk>", "_", ".", "!"])) == "a b。 c d。 e f"
+    assert marked("A! B? C; d", MarkMap(["_", ",", ".", "!"])) == "a！ b。 c。 d"
 
 
 def test_hard_wrapped_paragraphs_and_headings() -> None:
