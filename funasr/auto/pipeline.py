@@ -31,10 +31,18 @@ from funasr.utils.memory import give_back_memory
 
 logger = logging.getLogger(__name__)
 
-POOL_S = 600.0  # speech that is collected before it is recognised: enough to choose batches from, 40 MiB
-WINDOWS_AT_ONCE = 256
-CPU_BATCH_S = 60.0
-DEVICE_BATCH_S = 300.0
+
+@dataclass(frozen=True)
+class Amounts:
+    """How much is taken on at once.  A CPU gains no time from more, and it costs memory."""
+
+    batch_s: float  # audio in a batch
+    pool_s: float  # speech that is collected before it is recognised: enough to choose batches from
+    windows: int  # of speakers
+
+
+ON_CPU = Amounts(60.0, 240.0, 64)
+ON_DEVICE = Amounts(300.0, 600.0, 256)
 
 
 @dataclass(frozen=True)
@@ -102,10 +110,9 @@ class Pipeline:
         self._read: list[Recording] = []  # to the end, and not finished
         self._results: dict[int, Result] = {}
         cpu = engines.asr.device.type == "cpu"
-        # On a CPU larger batches gain no time and cost memory.
-        limit = CPU_BATCH_S if cpu else DEVICE_BATCH_S
-        wanted = plan.batch_size_s if plan.batch_size_s is not None else limit
-        self._batch_s = min(wanted, limit) if cpu else wanted
+        self._amounts = ON_CPU if cpu else ON_DEVICE
+        wanted = plan.batch_size_s if plan.batch_size_s is not None else self._amounts.batch_s
+        self._batch_s = min(wanted, self._amounts.batch_s) if cpu else wanted
 
     def run(self, sources: Iterable[Source], progress: Progress) -> list[Result]:
         """Results of the inputs in order.  Raises DamagedUtteranceError for an unreadable one if `alone`."""
@@ -115,7 +122,7 @@ class Pipeline:
                 for stretch in self._stretches(source):
                     self._pool.append((recording, stretch))
                     self._pooled_s += stretch.seconds
-                    if self._pooled_s >= max(POOL_S, self._batch_s):
+                    if self._pooled_s >= max(self._amounts.pool_s, self._batch_s):
                         self._recognise_pool()
                         self._finish(progress)
                         progress.heard(source.key, stretch.end_ms / 1000.0)
@@ -163,8 +170,9 @@ class Pipeline:
             times, windows = cut_windows(wave, stretch.start_ms / 1000.0)
             waiting += [(recording, time, window) for time, window in zip(times, windows)]
             last = position + 1 == len(pool)
-            while len(waiting) >= WINDOWS_AT_ONCE or (last and waiting):
-                part, waiting = waiting[:WINDOWS_AT_ONCE], waiting[WINDOWS_AT_ONCE:]
+            count = self._amounts.windows
+            while len(waiting) >= count or (last and waiting):
+                part, waiting = waiting[:count], waiting[count:]
                 inputs = [torch.from_numpy(window) for _, _, window in part]
                 results = spk.infer(inputs, [str(i) for i in range(len(part))], self.options["spk"])
                 for (owner, time, _), result in zip(part, results):
