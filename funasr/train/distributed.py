@@ -15,9 +15,11 @@ import re
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 TIMEOUT = timedelta(minutes=30)  # how long a rank may be silent before the others give up
+FORK_PAUSE_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,18 @@ def init_distributed(options: DistributedOptions) -> Distributed:
         _set_rendezvous(world_size)
         backend = options.dist_backend or ("nccl" if device.type == "cuda" else "gloo")
         dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=TIMEOUT)
+        _guard_forks()
     return Distributed(rank, world_size, local_rank, device, options.unused_parameters)
+
+
+@cache
+def _guard_forks() -> None:
+    """Before a process for data is forked, give the threads of the collectives time to drop what they hold.
+
+    They do so through Python, and Python before 3.12 forks although another thread may just be entering it; the new
+    process then waits for that thread's lock for ever, and training with it.
+    """
+    os.register_at_fork(before=lambda: time.sleep(FORK_PAUSE_S))
 
 
 def workers_to_launch(options: DistributedOptions) -> int:

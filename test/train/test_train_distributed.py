@@ -6,16 +6,21 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from train_toy import ToyData, toy_trainer
 
 from funasr.train.distributed import (
+    FORK_PAUSE_S,
     Distributed,
     DistributedOptions,
+    _guard_forks,
     first_host,
     init_distributed,
     workers_to_launch,
@@ -81,6 +86,23 @@ def test_missing_address_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     with pytest.raises(ConfigError, match="MASTER_ADDR"):
         init_distributed(DistributedOptions())
+
+
+def test_forks_wait_for_threads_that_are_entering_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    before: list[Callable[[], None]] = []
+    monkeypatch.setattr(os, "register_at_fork", lambda **hooks: before.append(hooks["before"]))
+    monkeypatch.setattr(dist, "init_process_group", lambda *_, **__: None)
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    _guard_forks.cache_clear()
+    init_distributed(DistributedOptions())
+    init_distributed(DistributedOptions())
+    _guard_forks.cache_clear()
+    entered = threading.Event()
+    thread = threading.Timer(FORK_PAUSE_S / 10, entered.set)
+    thread.start()
+    before.pop()()
+    assert entered.is_set() and not before
 
 
 @pytest.mark.parametrize(
