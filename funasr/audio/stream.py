@@ -17,7 +17,7 @@ from funasr.audio.read import RAW_FS, UnknownFormatError, require_decoder, sound
 from funasr.audio.resample import resample
 from funasr.utils.errors import DamagedUtteranceError
 
-BLOCK_S = 30.0  # what the speech detector scores at once
+BLOCK_S = 10.0
 FILTER_SPAN = 8  # input periods of the lower rate that the resampling filter reaches to each side, with room to spare
 
 
