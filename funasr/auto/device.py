@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,11 @@ DTYPES = {
     "float16": torch.float16,
     "fp16": torch.float16,
 }
+
+PREPARED_OPERATIONS = 128
+"""oneDNN prepares an operation for each new shape of its input.  By default it keeps 1024 of them, and torch as many of
+their descriptions: half a MiB for one, which makes 200 MiB in half an hour of segments of ever other lengths.  A batch
+needs some 30 of them in Paraformer and 100 in CAM++."""
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
@@ -74,3 +80,12 @@ def set_threads(threads: int | None) -> None:
     if not isinstance(threads, int) or threads < 1:
         raise ConfigError(f"threads must be a whole number of at least 1, not {threads!r}")
     torch.set_num_threads(threads)
+
+
+def limit_prepared_operations() -> None:
+    """Keep the memory of operations prepared for past shapes small, unless the environment says otherwise.
+
+    oneDNN and torch read these variables of theirs at the first operation; after that they are without effect.
+    """
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(name, str(PREPARED_OPERATIONS))

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from funasr.auto.device import half_candidate
+from funasr.auto.device import half_candidate, limit_prepared_operations
 from funasr.auto.model_dir import ModelDirectory, read_model_dir
 from funasr.auto.remote_code import load_remote_code
 from funasr.layers.linear import prefer_onednn
@@ -138,6 +138,7 @@ def build_engine(
         parts = build(config, strict=False)
     _load(parts, found)
     if device.type == "cpu":
+        limit_prepared_operations()
         prefer_onednn(parts.model)
     names = _option_names(parts.model)
     if isinstance(names, AnyName):

@@ -41,7 +41,7 @@ class Amounts:
     windows: int  # of speakers
 
 
-ON_CPU = Amounts(60.0, 240.0, 64)
+ON_CPU = Amounts(60.0, 240.0, 32)
 ON_DEVICE = Amounts(300.0, 600.0, 256)
 
 
@@ -108,6 +108,7 @@ class Pipeline:
         self._pool: list[tuple[Recording, Stretch]] = []
         self._pooled_s = 0.0
         self._read: list[Recording] = []  # to the end, and not finished
+        self._windows: list[tuple[Recording, np.ndarray, np.ndarray]] = []  # not embedded yet, with their times
         self._results: dict[int, Result] = {}
         cpu = engines.asr.device.type == "cpu"
         self._amounts = ON_CPU if cpu else ON_DEVICE
@@ -163,27 +164,31 @@ class Pipeline:
             self._embed(self.engines.spk, pool)
 
     def _embed(self, spk: Engine, pool: Sequence[tuple[Recording, Stretch]]) -> None:
-        """Speaker embeddings of the windows of all stretches, many at once."""
-        waiting: list[tuple[Recording, np.ndarray, np.ndarray]] = []
-        for position, (recording, stretch) in enumerate(pool):
+        """Speaker embeddings of the windows of all stretches, many at once; some windows wait for more."""
+        for recording, stretch in pool:
             wave = _at_rate(stretch, SPEAKER_FS).numpy()
             times, windows = cut_windows(wave, stretch.start_ms / 1000.0)
-            waiting += [(recording, time, window) for time, window in zip(times, windows)]
-            last = position + 1 == len(pool)
+            self._windows += [(recording, time, window) for time, window in zip(times, windows)]
+            self._embed_windows(spk, self._amounts.windows)
+
+    def _embed_windows(self, spk: Engine, least: int) -> None:
+        """Embed the windows that wait, as long as there are `least` of them."""
+        while len(self._windows) >= least:
             count = self._amounts.windows
-            while len(waiting) >= count or (last and waiting):
-                part, waiting = waiting[:count], waiting[count:]
-                inputs = [torch.from_numpy(window) for _, _, window in part]
-                results = spk.infer(inputs, [str(i) for i in range(len(part))], self.options["spk"])
-                for (owner, time, _), result in zip(part, results):
-                    if len(result["spk_embedding"]):
-                        owner.times.append(time[None])
-                        owner.embeddings.append(result["spk_embedding"].numpy())
-                give_back_memory()
+            part, self._windows = self._windows[:count], self._windows[count:]
+            inputs = [torch.from_numpy(window) for _, _, window in part]
+            results = spk.infer(inputs, [str(i) for i in range(len(part))], self.options["spk"])
+            for (owner, time, _), result in zip(part, results):
+                if len(result["spk_embedding"]):
+                    owner.times.append(time[None])
+                    owner.embeddings.append(result["spk_embedding"].numpy())
+            give_back_memory()
 
     def _finish(self, progress: Progress) -> None:
         """Make the results of all recordings that are read to their end."""
         ready, self._read = self._read, []
+        if ready and self._windows and self.engines.spk is not None:
+            self._embed_windows(self.engines.spk, 1)
         for recording in ready:
             if recording.error is not None:
                 self._results[recording.position] = {"key": recording.key, "text": "", "error": recording.error}

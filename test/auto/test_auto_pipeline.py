@@ -81,6 +81,15 @@ def test_batches_do_not_change_results(full: AutoModel) -> None:
         assert full.generate(inputs, batch_size_s=batch_size_s, **options) == [*alone, alone[0]]
 
 
+def test_pools_do_not_change_results(full: AutoModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Speaker windows that wait for those of the next pool stay their recording's."""
+    inputs = [LONG, SHORT, SILENCE, LONG]
+    options = {"max_end_silence_time": 300, **EVERYTHING}
+    expected = full.generate(inputs, **options)
+    monkeypatch.setattr(pipeline, "ON_CPU", pipeline.Amounts(batch_s=5.0, pool_s=5.0, windows=7))
+    assert full.generate(inputs, **options) == expected
+
+
 def test_second_call_equals_the_first(full: AutoModel) -> None:
     first = full.generate(LONG)
     full.generate(SHORT, max_end_silence_time=100, merge_vad=True, return_raw_text=True, preset_spk_num=2)
