@@ -192,14 +192,17 @@ class Pipeline:
         for recording in ready:
             if recording.error is not None:
                 self._results[recording.position] = {"key": recording.key, "text": "", "error": recording.error}
-        good = [recording for recording in ready if recording.error is None]
-        transcripts = self._punctuated([Transcript(r.key, tuple(r.segments)) for r in good])
-        for recording, transcript in zip(good, transcripts):
+        self._conclude([recording for recording in ready if recording.error is None])
+        if ready:
+            progress.advance(len(ready))
+
+    def _conclude(self, recordings: Sequence[Recording]) -> None:
+        """Make the results of recordings of which all words and embeddings are there."""
+        transcripts = self._punctuated([Transcript(r.key, tuple(r.segments)) for r in recordings])
+        for recording, transcript in zip(recordings, transcripts):
             speakers = self._speakers(recording)
             labelled = transcript if speakers is None else transcript.spoken_by(speakers)
             self._results[recording.position] = transcript_result(labelled, self.view)
-        if ready:
-            progress.advance(len(ready))
 
     def _punctuated(self, transcripts: list[Transcript]) -> list[Transcript]:
         punc = self.engines.punc

@@ -76,16 +76,12 @@ class Diarizer(Pipeline):
             self.plan = replace(self.plan, preset_spk_num=self.counts[recording.key])
         return super()._speakers(recording)
 
-    def _finish(self, progress: Progress) -> None:
-        ready, self._read = self._read, []
-        for recording in ready:
-            if recording.error is None:
-                found = self._speakers(recording)
-                segments = found.turns if found is not None else ()
-                turns = [Turn(one.start_s, one.end_s, f"spk{one.speaker}") for one in segments]
-                self.turns[recording.key] = turns
-        if ready:
-            progress.advance(len(ready))
+    def _conclude(self, recordings: Sequence[Recording]) -> None:
+        for recording in recordings:
+            found = self._speakers(recording)
+            segments = found.turns if found is not None else ()
+            turns = [Turn(one.start_s, one.end_s, f"spk{one.speaker}") for one in segments]
+            self.turns[recording.key] = turns
 
 
 def _cut(everything: Stretch, span: Span) -> Stretch:
