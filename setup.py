@@ -16,7 +16,7 @@ EXTRAS = {
     "media": ["av>=12"],
     "hub": ["huggingface_hub>=0.23"],
     "modelscope": ["modelscope>=1.20"],
-    "speaker": ["scipy>=1.10", "scikit-learn>=1.3"],
+    "speaker": ["scipy>=1.10"],
     "silero": ["silero-vad>=6.2.3"],
     "bench": ["silero-vad>=6.2.3", "webrtcvad-wheels>=2.0.14"],  # voice activity detectors to compare with
     "demo": ["espeakng-loader>=0.2.4"],
@@ -32,6 +32,7 @@ EXTRAS["dev"] = [
     *EXTRAS["modelscope"],
     *EXTRAS["hdf5"],
     "pypinyin>=0.50",
+    "scikit-learn>=1.3",
     "pytest>=8.0",
     "ruff==0.17.6",
     "mypy==2.4.1",

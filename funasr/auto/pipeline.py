@@ -149,6 +149,7 @@ class Pipeline:
         pool, self._pool, self._pooled_s = self._pool, [], 0.0
         found: dict[int, Segment] = {}
         durations = [stretch.seconds for _, stretch in pool]
+        give_back_memory()
         for batch in plan_batches(durations, self._batch_s, self.plan.batch_size_threshold_s):
             waves = [_at_rate(pool[position][1], self.engines.asr.fs) for position in batch]
             keys = [str(position) for position in batch]

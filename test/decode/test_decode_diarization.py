@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -183,8 +184,16 @@ def test_bad_embeddings_are_refused() -> None:
     assert len(cluster_speakers(embeddings)) == 40
 
 
-def test_missing_scikit_learn_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
+def test_fewer_different_windows_than_speakers_are_asked_for() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(set(cluster_speakers(np.ones((10, 5)), num_speakers=3).tolist())) == 1
+        same = np.repeat(np.eye(3, 8), 4, axis=0)
+        assert cluster_speakers(same, num_speakers=5).tolist() == [0] * 4 + [1] * 4 + [2] * 4
+
+
+def test_missing_scipy_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.cluster", None)
     with pytest.raises(ImportError, match=r"funasr\[speaker\]"):
         cluster_speakers(voices(40, 2)[0])
 

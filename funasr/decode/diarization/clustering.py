@@ -27,6 +27,7 @@ BLOCK_VALUES = 1 << 20  # affinities computed at once: with their order 12 to 16
 MERGE_THRESHOLD = 0.78
 MAX_SPEAKERS = 15
 SEED = 0
+TRIALS = 10  # of k-means
 
 
 def cluster_speakers(
@@ -49,7 +50,7 @@ def cluster_speakers(
     Raises:
         DataError: embeddings that are not (windows, dim) or not finite.
         ValueError: bounds that contradict each other.
-        ImportError: scikit-learn is not installed; says how to.
+        ImportError: scipy is not installed; says how to.
     """
     embeddings = _checked(embeddings)
     _check_bounds(num_speakers, min_speakers, max_speakers, merge_threshold)
@@ -76,7 +77,7 @@ def affinities(embeddings: np.ndarray) -> Any:
 
     Returns: scipy.sparse.csr_array (windows, windows) float64.
     """
-    _require_sklearn()
+    _require_scipy()
     from scipy import sparse
 
     unit = _unit(embeddings)
@@ -160,18 +161,31 @@ def merge_by_cosine(
 
 
 def _k_means(points: np.ndarray, clusters: int) -> np.ndarray:
+    """The best of `TRIALS` runs of k-means from k-means++ beginnings."""
     if clusters <= 1:
         return np.zeros(len(points), dtype=np.int64)
-    k_means = _require_sklearn().KMeans(n_clusters=clusters, n_init=10, random_state=SEED)
-    return k_means.fit_predict(points).astype(np.int64)
+    vq = _require_scipy().vq
+    random = np.random.default_rng(SEED)
+    best, least = np.zeros(len(points), dtype=np.int64), np.inf
+    for _ in range(TRIALS):
+        try:
+            with np.errstate(invalid="ignore"):
+                begin, _ = vq.kmeans2(points, clusters, iter=1, minit="++", seed=random, missing="raise")
+        except vq.ClusterError:  # not so many different points
+            begin = points[random.choice(len(points), clusters, replace=False)]
+        centers, _ = vq.kmeans(points, begin)
+        labels, distances = vq.vq(points, centers)
+        if (cost := float(np.square(distances).sum())) < least:
+            best, least = labels.astype(np.int64), cost
+    return best
 
 
-def _require_sklearn() -> Any:
+def _require_scipy() -> Any:
     try:
-        import sklearn.cluster
+        import scipy.cluster
     except ImportError as error:
-        raise ImportError("speaker clustering needs scikit-learn: pip install 'funasr[speaker]'") from error
-    return sklearn.cluster
+        raise ImportError("speaker clustering needs scipy: pip install 'funasr[speaker]'") from error
+    return scipy.cluster
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
