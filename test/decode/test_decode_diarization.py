@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import sys
-import warnings
 import tracemalloc
+import warnings
 from pathlib import Path
 from typing import Any
 
