@@ -41,7 +41,7 @@ def test_memory_does_not_grow_with_every_new_shape() -> None:
 
 def test_the_environment_has_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LRU_CACHE_CAPACITY", "7")
-    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "")
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "")  # so that it is put back in the end
     monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY")
     limit_prepared_operations()
     assert os.environ["LRU_CACHE_CAPACITY"] == "7"
