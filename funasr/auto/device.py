@@ -25,7 +25,7 @@ DTYPES = {
 PREPARED_OPERATIONS = 128
 """oneDNN prepares an operation for each new shape of its input.  By default it keeps 1024 of them, and torch as many of
 their descriptions: half a MiB for one, which makes 200 MiB in half an hour of segments of ever other lengths.  A batch
-needs some 30 of them in Paraformer and 100 in CAM++."""
+needs some 30 of them in Paraformer and 60 in CAM++."""
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
