@@ -149,7 +149,7 @@ class Pipeline:
         pool, self._pool, self._pooled_s = self._pool, [], 0.0
         found: dict[int, Segment] = {}
         durations = [stretch.seconds for _, stretch in pool]
-        give_back_memory()
+        give_back_memory()  # of the detector
         for batch in plan_batches(durations, self._batch_s, self.plan.batch_size_threshold_s):
             waves = [_at_rate(pool[position][1], self.engines.asr.fs) for position in batch]
             keys = [str(position) for position in batch]
@@ -188,7 +188,7 @@ class Pipeline:
     def _finish(self, progress: Progress) -> None:
         """Make the results of all recordings that are read to their end."""
         ready, self._read = self._read, []
-        if ready and self._windows and self.engines.spk is not None:
+        if ready and self.engines.spk is not None:
             self._embed_windows(self.engines.spk, 1)
         for recording in ready:
             if recording.error is not None:
