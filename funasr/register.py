@@ -156,6 +156,10 @@ class RegisterTables:
         except KeyError:
             raise AttributeError(f"No table '{group}'. Tables: {', '.join(self._tables)}.") from None
 
+    def all(self) -> list[Table]:
+        """Every table."""
+        return list(self._tables.values())
+
     def register(
         self, group: str, key: str | None = None, *, aliases: tuple[str, ...] = (), override: bool = False
     ) -> Callable[[Class], Class]:

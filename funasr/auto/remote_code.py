@@ -64,7 +64,7 @@ def load_remote_code(
             "trust it pass trust_remote_code=True"
         )
     logger.info("running %s", file)
-    _import(file.absolute(), directory)
+    _import(file.absolute(), directory, needed=model is not None)
     return file
 
 
@@ -83,7 +83,7 @@ def _find(directory: Path, remote_code: str | Path) -> Path:
     raise ConfigError(f"remote_code='{remote_code}': there is neither {directory.absolute() / name} nor {own}")
 
 
-def _import(file: Path, directory: Path) -> None:
+def _import(file: Path, directory: Path, needed: bool) -> None:
     """Run the file, with its folder last on sys.path; modules it took from there are not left for other models."""
     folder = str(file.parent)
     with _importing:
@@ -91,16 +91,24 @@ def _import(file: Path, directory: Path) -> None:
         sys.path.append(folder)
         try:
             tables.load_file(file)
-        except ModuleNotFoundError as error:
-            listed = next((path for path in (directory / "requirements.txt", file.parent / "requirements.txt")
-                           if path.is_file()), None)  # fmt: skip
-            hint = f"; {listed} lists what it needs, install that yourself" if listed else ""
-            raise ConfigError(f"{file} needs the module '{error.name}', which is not installed{hint}") from error
         except Exception as error:  # anything can go wrong in somebody else's file; the cause is chained
-            raise ConfigError(f"{file} failed when it was imported: {type(error).__name__}: {error}") from error
+            raise _explained(error, file, directory, needed) from error
         finally:
             sys.path.remove(folder)
             for name in set(sys.modules) - before:
                 origin = getattr(sys.modules[name], "__file__", None)
                 if origin and Path(origin) != file and Path(origin).is_relative_to(folder):
                     del sys.modules[name]
+
+
+def _explained(error: Exception, file: Path, directory: Path, needed: bool) -> ConfigError:
+    """What went wrong when a file was imported, and what to do; `needed`: a class of it is."""
+    if isinstance(error, ImportError) and (error.name or "").split(".")[0] == "funasr":
+        hint = "" if needed else "; no class of it is needed here: leave out remote_code and trust_remote_code"
+        return ConfigError(f"{file} was written for another version of funasr ({error}){hint}")
+    if isinstance(error, ModuleNotFoundError):
+        listed = next((path for path in (directory / "requirements.txt", file.parent / "requirements.txt")
+                       if path.is_file()), None)  # fmt: skip
+        hint = f"; {listed} lists what it needs, install that yourself" if listed else ""
+        return ConfigError(f"{file} needs the module '{error.name}', which is not installed{hint}")
+    return ConfigError(f"{file} failed when it was imported: {type(error).__name__}: {error}")

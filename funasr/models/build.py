@@ -170,14 +170,18 @@ def _build_whole(cls: type, config: Config, given: dict[str, Any], strict: bool)
 
     Its constructor gets `model_conf`, the other entries of the configuration over them, and `given`: all of it if it
     takes `**kwargs`, else what it names.  In the `_conf` of a registered class, keys that class does not take are
-    left out as everywhere.
+    left out as everywhere; of a part by a name of the user's own (`audio_encoder: SANMEncoder`) too, if the class is
+    the only one of its name.
     """
     options = copy.deepcopy({**(config.get("model_conf") or {}), **config})
     options.pop("model_conf", None)
     for name, value in config.items():
-        table = getattr(tables, f"{name}_classes", None) if f"{name}_conf" in config else None
-        if table is not None and name != "model" and isinstance(value, str) and value in table:
-            options[f"{name}_conf"] = _checked_conf(table[value], name, config[f"{name}_conf"] or {}, strict)
+        if name == "model" or f"{name}_conf" not in config or not isinstance(value, str):
+            continue
+        named = getattr(tables, f"{name}_classes", None)
+        found = [table for table in (tables.all() if named is None else [named]) if value in table]
+        if len(found) == 1:
+            options[f"{name}_conf"] = _checked_conf(found[0][value], name, config[f"{name}_conf"] or {}, strict)
     options.update(given)
     parameters = inspect.signature(cls).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):

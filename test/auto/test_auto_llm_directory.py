@@ -123,7 +123,8 @@ def make_directory(parity: Path, directory: Path, size: str = "self.vocab_size =
         "tokenizer: TinyHubTokenizer\ntokenizer_conf: {init_param_path: null}\n"
         "audio_encoder: SenseVoiceEncoderSmall\n"
         f"audio_encoder_conf: {{output_size: {SIZE}, attention_heads: 2, linear_units: 16, num_blocks: 2, "
-        "tp_blocks: 1, dropout_rate: 0.0, attention_dropout_rate: 0.0, input_layer: pe, kernel_size: 5}\n"
+        "tp_blocks: 1, dropout_rate: 0.0, attention_dropout_rate: 0.0, input_layer: pe, kernel_size: 5, "
+        "positional_dropout_rate: 0.1, pos_enc_class: SinusoidalPositionEncoder, selfattention_layer_type: sanm}\n"
         f"llm: TinyLM\nllm_conf: {{hidden_size: {SIZE}, freeze: true}}\n"
     )
     files = {"init_param": "model.pt", "frontend_conf": {"cmvn_file": "am.mvn"},

@@ -118,6 +118,16 @@ def test_a_missing_package_is_named_and_never_installed(tmp_path: Path) -> None:
         load_remote_code(tmp_path, trust_remote_code=True)
 
 
+@pytest.mark.parametrize("line", ["from funasr.models.no_such import CTC", "from funasr.register import no_such"])
+def test_code_for_another_version_is_called_that(tmp_path: Path, line: str) -> None:
+    (tmp_path / "model.py").write_text(line + "\n")
+    with pytest.raises(ConfigError, match=r"another version of funasr .*no_such.*leave out remote_code"):
+        load_remote_code(tmp_path, trust_remote_code=True)
+    with pytest.raises(ConfigError, match="another version of funasr") as caught:
+        load_remote_code(tmp_path, trust_remote_code=True, model="NoSuchModel")
+    assert "leave out" not in str(caught.value)
+
+
 def test_an_error_in_the_file_names_it(tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text("1 / 0\n")
     with pytest.raises(ConfigError, match=r"model\.py failed .* ZeroDivisionError"):
