@@ -28,8 +28,8 @@ from funasr.train.collect_stats import collect_stats
 from funasr.train.distributed import (
     Distributed,
     DistributedOptions,
-    init_distributed,
     launch_workers,
+    process_group,
     workers_to_launch,
 )
 from funasr.train.init_param import freeze_parameters, load_init_params
@@ -58,15 +58,10 @@ def launch_or_run(task: type[AbsTask], args: argparse.Namespace, words: Sequence
     count = workers_to_launch(options)
     if count:
         raise SystemExit(launch_workers(count, program_arguments(task, words)))
-    distributed = init_distributed(options)
-    writes = distributed.is_main and not args.collect_stats
-    try:
+    with process_group(options) as distributed:
+        writes = distributed.is_main and not args.collect_stats
         with run_lock(args.output_dir) if writes else nullcontext():
             run(task, args, distributed)
-    except BaseException:
-        distributed.close(wait=False)
-        raise
-    distributed.close()
 
 
 def program_arguments(task: type[AbsTask], words: Sequence[str]) -> list[str]:

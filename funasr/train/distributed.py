@@ -8,20 +8,25 @@ environment.
 from __future__ import annotations
 
 import argparse
+import atexit
 import gc
+import importlib
 import logging
+import math
 import os
 import re
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -29,11 +34,15 @@ from torch import Tensor
 
 from funasr.utils.errors import ConfigError
 
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+
 logger = logging.getLogger(__name__)
 
 
 TIMEOUT = timedelta(minutes=30)  # how long a rank may be silent before the others give up
 FORK_PAUSE_S = 0.02
+FAILURES = "FUNASR_FAILURES"  # environment variable: the folder where workers note that they failed
 
 
 @dataclass(frozen=True)
@@ -93,19 +102,53 @@ class Distributed:
         if self.enabled:
             dist.barrier()
 
-    def close(self, wait: bool = True) -> None:
-        """Leave the process group.
 
-        The group must die here: if a DDP wrapper, kept alive by its reference cycles, takes it into the end of the
-        interpreter, gloo's threads abort the process now and then.  So let go of trainer and model first.
+@contextmanager
+def process_group(options: DistributedOptions) -> Iterator[Distributed]:
+    """Join the process group for a `with` block, and leave it: together at its end, or alone after an error.
 
-        `wait`: for the other ranks; False where this rank leaves because of an error.
-        """
-        if self.enabled and dist.is_initialized():
-            gc.collect()
-            if wait:
-                dist.barrier()
-            dist.destroy_process_group()
+    The group must not outlive Python: gloo's threads now and then abort a process in which it does (exit status 134;
+    PyTorch pull request 179291).  A DDP wrapper keeps it, and itself lives on by its reference cycles and in the
+    frames of an error's traceback.  So what the block builds must be local to functions that it calls.
+
+    After an error the group is left at exit, when the error has been printed: what the other ranks then meet would
+    end them all.  Raises what `init_distributed` raises.
+    """
+    distributed = init_distributed(options)
+    try:
+        yield distributed
+        distributed.barrier()
+    except BaseException as error:
+        if distributed.enabled:
+            _note_failure(distributed.rank)
+            # NCCL has no such threads, and its end would wait for ranks that wait for this one.
+            if dist.get_backend() == "gloo":
+                _let_go(error)
+                atexit.register(dist.destroy_process_group)
+        raise
+    if distributed.enabled:
+        gc.collect()
+        dist.destroy_process_group()
+
+
+def _note_failure(rank: int) -> None:
+    """Tell `launch_workers` when this rank failed."""
+    folder = os.environ.get(FAILURES)
+    if folder and Path(folder).is_dir():
+        Path(folder, f"failed.{rank}").write_text(str(time.time()))
+
+
+def _let_go(error: BaseException) -> None:
+    """Empty the frames that an error, and the errors that it came from, hold; their lines can still be printed."""
+    chain: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while chain:
+        link = chain.pop()
+        if link is not None and id(link) not in seen:
+            seen.add(id(link))
+            traceback.clear_frames(link.__traceback__)
+            chain += [link.__cause__, link.__context__]
+    gc.collect()
 
 
 def init_distributed(options: DistributedOptions) -> Distributed:
@@ -126,6 +169,8 @@ def init_distributed(options: DistributedOptions) -> Distributed:
         torch.cuda.set_device(device)
     if world_size > 1:
         _set_rendezvous(world_size)
+        # DDP imports this, and its functions' default arguments would hold a group that exists by then for ever.
+        importlib.import_module("torch.distributed.nn.functional")
         backend = options.dist_backend or ("nccl" if device.type == "cuda" else "gloo")
         dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=TIMEOUT)
         _guard_forks()
@@ -183,21 +228,44 @@ def launch_workers(count: int, argv: Sequence[str] | None = None) -> int:
             monitor_interval=0.2,
             logs_specs=DefaultLogsSpecs(log_dir=logs, redirects=dict.fromkeys(range(1, count), Std.ALL)),
         )
+        os.environ[FAILURES] = logs
         try:
             elastic_launch(config, sys.executable)(*arguments)
             return 0
         except ChildFailedError as error:
-            rank, failure = error.get_first_failure()
-            for other in sorted(error.failures):
-                # Ranks that lost their peer may die before the culprit is noticed: the last word of each is shown.
-                _show_end(next(Path(logs).rglob(f"{other}/stderr.log"), None), other, 40 if other == rank else 1)
-            sys.stderr.write(f"training ended: rank {rank} of {count} failed with exit status {failure.exitcode}\n")
-            return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
+            return _report(error, Path(logs), count)
         except SignalException as stop:
             sys.stderr.write(f"training ended: stopped by {stop.sigval.name}\n")
             return 128 + int(stop.sigval)
         finally:
             signal.signal(signal.SIGUSR1, previous)
+            del os.environ[FAILURES]
+
+
+def _report(error: ChildFailedError, logs: Path, count: int) -> int:
+    """Show which rank failed first, and what it wrote; returns its exit status.
+
+    Ranks that lost their peer may die before the culprit does, so what counts is when each noted its error.
+    """
+    noted = {int(path.suffix[1:]): float(path.read_text() or "inf") for path in logs.glob("failed.*")}
+    failed_at = {rank: _died_before(failure) for rank, failure in error.failures.items()} | noted
+    rank = min(failed_at, key=failed_at.__getitem__)
+    for other in sorted(failed_at):
+        _show_end(next(logs.rglob(f"{other}/stderr.log"), None), other, 40 if other == rank else 1)
+    status = error.failures[rank].exitcode if rank in error.failures else 1
+    if rank in noted and status < 0:  # it had failed, and was stopped on its way out
+        status = 1
+    sys.stderr.write(f"training ended: rank {rank} of {count} failed with exit status {status}\n")
+    return status if status > 0 else 128 - status
+
+
+def _died_before(failure: ProcessFailure) -> float:
+    """A time by which a rank without a note was still alive, s: it crashed, was killed, or never joined the others.
+
+    The launcher sees that a part of a second later, and cuts the time to whole seconds.  Its own SIGTERM reaches ranks
+    that have done nothing wrong; its SIGKILL comes half a minute later.
+    """
+    return math.inf if failure.exitcode == -signal.SIGTERM else failure.timestamp - 1.0
 
 
 def _show_end(log: Path | None, rank: int, lines: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from train_toy import ToyData, toy_trainer
 
 from funasr.train.distributed import (
@@ -21,6 +23,7 @@ from funasr.train.distributed import (
     Distributed,
     DistributedOptions,
     _guard_forks,
+    _report,
     first_host,
     init_distributed,
     workers_to_launch,
@@ -47,6 +50,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     one.run()
     done = launch(tmp_path / "two", options, special)
     assert done.returncode == 0, done.stderr
+    assert not any("gloo" in (tmp_path / f"two/threads.{rank}").read_text() for rank in (0, 1))  # they could abort it
     a, b = (load_weights(tmp_path / name / "checkpoint/epoch.2.pt") for name in ("one", "two"))
     assert all(torch.allclose(a[k], b[k], atol=1e-6) for k in a)
     lines = (tmp_path / "two/log/metrics.jsonl").read_text().splitlines()
@@ -59,6 +63,42 @@ def test_error_of_a_child_is_shown_once_and_ends_all(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.count("ValueError: the toy fails here") == 1
     assert "rank 1 of 2 failed" in done.stderr
+    assert "gloo" not in (tmp_path / "threads.1").read_text()
+
+
+def test_the_rank_that_failed_first_is_named_though_another_dies_first(tmp_path: Path) -> None:
+    done = launch(tmp_path, {"max_epoch": 1}, {"fail_at": (1, 2), "fail_rank": 1, "linger_s": 60})
+    assert done.returncode == 1
+    assert "ValueError: the toy fails here" in done.stderr
+    assert "rank 1 of 2 failed" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("noted", "seen", "culprit", "status"),
+    [
+        ({1: 99.5}, {1: (1, 99), 0: (-signal.SIGTERM, 99)}, 1, 1),  # the launcher ended rank 0, which was busy
+        ({1: 99.5}, {1: (1, 99), 0: (-signal.SIGKILL, 130)}, 1, 1),  # as above, and it did not heed SIGTERM
+        ({0: 99.5}, {0: (1, 100), 1: (-signal.SIGKILL, 100)}, 1, 137),  # rank 1 was killed, rank 0 lost its peer
+        ({0: 99.9}, {0: (1, 100), 1: (1, 100)}, 1, 1),  # rank 1 never joined
+        ({0: 99.9, 1: 99.5}, {0: (1, 99), 1: (-signal.SIGTERM, 100)}, 1, 1),
+        ({0: 99.9, 1: 99.5}, {0: (1, 99)}, 1, 1),
+    ],
+)
+def test_the_culprit_is_told_from_its_victims(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    noted: dict[int, float],
+    seen: dict[int, tuple[int, int]],
+    culprit: int,
+    status: int,
+) -> None:
+    for rank, time in noted.items():
+        (tmp_path / f"failed.{rank}").write_text(str(time))
+    failures = {rank: ProcessFailure(rank, 1, code, "") for rank, (code, _) in seen.items()}
+    for rank, (_, timestamp) in seen.items():
+        failures[rank].timestamp = timestamp
+    assert _report(ChildFailedError("toy", failures), tmp_path, 2) == status
+    assert f"rank {culprit} of 2 failed" in capsys.readouterr().err
 
 
 def test_damaged_batch_of_one_rank_and_a_signal_to_it(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from funasr.train.distributed import Distributed, DistributedOptions, init_distributed
+from funasr.train.distributed import Distributed, DistributedOptions, process_group
 from funasr.train.optimizers import build_optimizer
 from funasr.train.options import TrainerOptions
 from funasr.train.schedulers import build_scheduler
@@ -78,6 +80,7 @@ def toy_batch(data: ToyData, epoch: int, number: int) -> tuple[list[str], dict[s
     if (epoch, number) == special.get("term_at"):
         os.kill(os.getpid(), signal.SIGTERM)
     if (epoch, number) == special.get("fail_at") and data.rank == special.get("fail_rank", 0):
+        atexit.register(time.sleep, special.get("linger_s", 0))  # runs after what is registered later
         raise ValueError("the toy fails here")
     if (epoch, number) in special.get("nan_at", ()):
         speech[0, 0, 0] = float("nan")
@@ -115,18 +118,28 @@ def toy_trainer(
     )
 
 
+def note_threads(output_dir: Path) -> None:
+    """Write the names of this process's threads to `threads.RANK`."""
+    names = sorted(path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm"))
+    (output_dir / f"threads.{os.environ['RANK']}").write_text("\n".join(names))
+
+
 def main(spec: dict[str, Any], output_dir: str) -> None:
     torch.set_num_threads(1)
     special = {k: [tuple(x) for x in v] if k in ("nan_at", "empty_at") else v for k, v in spec.get("data", {}).items()}
     special = {k: tuple(v) if k.endswith("_at") and k not in ("nan_at", "empty_at") else v for k, v in special.items()}
-    distributed = init_distributed(DistributedOptions())
+    atexit.register(note_threads, Path(output_dir))
+    with process_group(DistributedOptions()) as distributed:
+        train(spec, special, Path(output_dir), distributed)
+
+
+def train(spec: dict[str, Any], special: dict[str, Any], output_dir: Path, distributed: Distributed) -> None:
     data = ToyData(rank=distributed.rank, world=distributed.world_size, **special)
     valid = ToyData(2, rank=distributed.rank, world=distributed.world_size)
     model = ToyModel(spec.get("dropout", 0.0))
-    result = toy_trainer(Path(output_dir), spec.get("options"), data, model, valid, distributed).run()
+    result = toy_trainer(output_dir, spec.get("options"), data, model, valid, distributed).run()
     if distributed.is_main:
-        (Path(output_dir) / "result").write_text(result.reason)
-    distributed.close()
+        (output_dir / "result").write_text(result.reason)
 
 
 if __name__ == "__main__":
