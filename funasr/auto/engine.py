@@ -22,6 +22,7 @@ from funasr.models.build import PARTS, SET_BY_BUILDER, Recognizer, build
 from funasr.register import nearest_names, tables
 from funasr.utils.config import deep_merge
 from funasr.utils.errors import ConfigError
+from funasr.utils.memory import keep_freed_memory
 from funasr.utils.weights import WithoutRandomInit, has_prefix, load_into, load_weights
 
 logger = logging.getLogger(__name__)
@@ -139,6 +140,7 @@ def build_engine(
     _load(parts, found)
     if device.type == "cpu":
         limit_prepared_operations()
+        keep_freed_memory()
         prefer_onednn(parts.model)
     names = _option_names(parts.model)
     if isinstance(names, AnyName):

@@ -200,6 +200,7 @@ class Pipeline:
     def _conclude(self, recordings: Sequence[Recording]) -> None:
         """Make the results of recordings of which all words and embeddings are there."""
         transcripts = self._punctuated([Transcript(r.key, tuple(r.segments)) for r in recordings])
+        give_back_memory()  # of the punctuation, before speakers are told apart
         for recording, transcript in zip(recordings, transcripts):
             speakers = self._speakers(recording)
             labelled = transcript if speakers is None else transcript.spoken_by(speakers)

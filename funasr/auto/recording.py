@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from funasr.audio.download import is_url
-from funasr.audio.stream import BLOCK_S, stream_array, stream_file
+from funasr.audio.stream import stream_array, stream_file
 from funasr.auto.engine import Engine
 from funasr.auto.inputs import Reading, Source, read_source
 from funasr.decode.segments import MergedSegment, SegmentMerger
@@ -83,7 +83,7 @@ def readable(source: Source, fs: int, how: Reading) -> Iterator[Blocks]:
         if isinstance(data, (str, Path)):
             yield partial(stream_file, data, fs)
         else:
-            yield partial(stream_array, read_source(source, fs, how).numpy(), int(BLOCK_S * fs))
+            yield partial(stream_array, read_source(source, fs, how).numpy(), int(PIECE_MS * fs // 1000))
 
 
 def whole(source: Source, fs: int, how: Reading) -> Stretch:

@@ -150,8 +150,9 @@ def _log_mel(waves: Tensor, options: FbankOptions, dither: float, out: Tensor, w
         squares = torch.view_as_real(spectrum[:rows]).view(rows, -1).square_()
         if rows < MIN_MATMUL_ROWS:
             squares = F.pad(squares, (0, 0, 0, MIN_MATMUL_ROWS - rows))
-        energy = product(squares, bank)[:rows].clamp_(min=LOG_FLOOR)
-        torch.log(energy.view(batch, n, n_mels), out=out[:, start : start + n])
+        energy = product(squares, bank)[:rows].view(batch, n, n_mels)
+        torch.clamp(energy, min=LOG_FLOOR, out=out[:, start : start + n])
+    out.log_()
 
 
 def _emphasise(span: Tensor, size: int, options: FbankOptions, dither: float, out: Tensor) -> None:

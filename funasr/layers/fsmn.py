@@ -59,18 +59,26 @@ class SequentialMemory(nn.Module):
         Returns:
             (batch, frames, dim) and the last frames for the next call, float32, shaped as `past`.
         """
-        before = x.new_zeros(x.size(0), self.past_frames, self.dim) if past is None else past.squeeze(3).mT.to(x.dtype)
-        padded = torch.cat([before, x], dim=1)
-        memory = plus(self._convolve(padded, self.conv_left, self.lstride), x)
+        frames, reach = x.size(1), self.past_frames
+        # Padding the convolution spares a copy of x behind the past frames; what they reach is done on its own.
+        memory = self._convolve(x, self.conv_left, self.lstride, reach)[:, :frames]
+        if past is None:
+            begin = F.pad(x[:, :reach], (0, 0, reach, 0))
+        else:
+            begin = torch.cat([past.squeeze(3).mT.to(x.dtype), x[:, :reach]], dim=1)
+            if reach:
+                memory[:, :reach] = self._convolve(begin, self.conv_left, self.lstride)
+        memory = plus(memory, x)
         if self.conv_right is not None:
             coming = F.pad(x, (0, 0, 0, self.rorder * self.rstride))[:, self.rstride :]
             memory = plus(memory, self._convolve(coming, self.conv_right, self.rstride))
         # A copy always: a view would keep the whole array.
-        kept = padded[:, padded.size(1) - self.past_frames :].mT.unsqueeze(3).to(torch.float32, copy=True)
+        last = x[:, frames - reach :] if frames >= reach else begin[:, begin.size(1) - reach :]
+        kept = last.mT.unsqueeze(3).to(torch.float32, copy=True)
         return memory, kept
 
-    def _convolve(self, x: Tensor, conv: nn.Conv2d, stride: int) -> Tensor:
-        return frame_conv(x, conv.weight.squeeze(3), dilation=stride, groups=self.dim)
+    def _convolve(self, x: Tensor, conv: nn.Conv2d, stride: int, padding: int = 0) -> Tensor:
+        return frame_conv(x, conv.weight.squeeze(3), padding=padding, dilation=stride, groups=self.dim)
 
 
 class FSMNLayer(nn.Module):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import platform
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +20,14 @@ MIN_ROWS = 64
 """oneDNN lays the weights out anew in each call, which pays only if enough rows are multiplied (and in bfloat16 torch
 has it do so anyway)."""
 
+SMALL = 1 << 23
+"""A model with up to this number of weights in linear layers (32 MiB) keeps them laid out as well."""
+
 
 def linear_relu(layer: nn.Module, x: Tensor) -> Tensor:
     """relu(layer(x)); without gradients in place, for a fresh large array costs more than the ReLU itself."""
     if isinstance(layer, OneDnnLinear) and _suits(x, layer.weight):
-        return _onednn(x, layer.weight, layer.bias, "relu")
+        return _onednn(x, layer.laid_out(), layer.bias, "relu")
     out: Tensor = layer(x)
     return out.relu() if torch.is_grad_enabled() else out.relu_()
 
@@ -41,9 +45,28 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 class OneDnnLinear(nn.Linear):
     """A linear layer that multiplies by oneDNN where no gradient is wanted; same parameters, same results."""
 
+    keeps_layout = False
+    _laid_out: tuple[tuple[int, int, torch.dtype], Tensor] | None = None  # of which weights, and the weights
+
     def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
-        return product(input, self.weight, self.bias)
+        if _suits(input, self.weight):
+            return _onednn(input, self.laid_out(), self.bias)
+        return F.linear(input, self.weight, self.bias)
+
+    def laid_out(self) -> Tensor:
+        """The weights as oneDNN wants them, if they are kept so, which takes their memory twice; else as they are."""
+        weight = self.weight
+        if not self.keeps_layout or weight.is_inference():
+            return weight
+        which = (weight.data_ptr(), weight._version, weight.dtype)
+        if self._laid_out is None or self._laid_out[0] != which:
+            self._laid_out = which, torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
+        return self._laid_out[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what can be made again, and cannot be copied."""
+        return {name: value for name, value in self.__dict__.items() if name != "_laid_out"}
 
 
 def prefer_onednn(model: nn.Module) -> int:
@@ -62,10 +85,12 @@ def prefer_onednn(model: nn.Module) -> int:
         for name, layer in parent.named_children()
         if type(layer) is nn.Linear
     ]
+    small = sum(layer.weight.numel() for _, _, layer in found) <= SMALL
     for parent, name, layer in found:
         with torch.device("meta"):
             replacement = OneDnnLinear(layer.in_features, layer.out_features, layer.bias is not None)
         replacement.weight, replacement.bias = layer.weight, layer.bias
+        replacement.keeps_layout = small
         setattr(parent, name, replacement.train(layer.training))
     return len(found)
 
@@ -91,7 +116,8 @@ def _works(dtype: torch.dtype) -> bool:
         if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             return False
         with torch.no_grad():
-            return torch.equal(_onednn(x, weight, bias), F.linear(x, weight, bias))
+            laid_out = torch.ops.mkldnn._reorder_linear_weight(weight, None)
+            return torch.equal(_onednn(x, laid_out, bias), F.linear(x, weight, bias))
     except (AttributeError, RuntimeError):
         return False
 

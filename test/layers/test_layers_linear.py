@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -44,6 +47,40 @@ def test_replacing_keeps_parameters_and_results(model, not_intel):
     with torch.no_grad():
         assert torch.allclose(model(x), before, atol=1e-5)
     assert prefer_onednn(model) == 0  # nothing is left to replace
+
+
+def test_only_a_small_model_keeps_its_weights_twice(model, not_intel, monkeypatch):
+    x, expected = torch.randn(100, 32), model[0].weight
+    big = copy.deepcopy(model)
+    prefer_onednn(model)
+    monkeypatch.setattr(linear, "SMALL", sum(p.numel() for p in model.parameters()) // 2)
+    prefer_onednn(big)
+    assert model[0].laid_out() is not expected and big[0].laid_out() is big[0].weight
+    with torch.no_grad():
+        assert torch.allclose(model(x), big(x), atol=1e-5)
+
+
+def test_new_weights_are_used(model, not_intel):
+    prefer_onednn(model)
+    x = torch.randn(100, 32)
+    with torch.no_grad():
+        model(x)
+        for parameter in model.parameters():
+            parameter.mul_(2.0)
+        other = {name: torch.randn_like(value) for name, value in model.state_dict().items()}
+        for state in (model.state_dict(), other):
+            model.load_state_dict(state)
+            expected = nn.functional.linear(x, model[0].weight, model[0].bias).relu() @ model[2].weight.T
+            assert torch.allclose(model(x), expected, atol=1e-4)
+
+
+def test_a_used_layer_can_be_copied(model, not_intel):
+    prefer_onednn(model)
+    x = torch.randn(100, 32)
+    with torch.no_grad():
+        expected = model(x)
+        for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            assert torch.equal(copied(x), expected)
 
 
 def test_gradients_pass_through_replaced_layers(model, not_intel):

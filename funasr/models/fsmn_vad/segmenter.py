@@ -94,10 +94,10 @@ class Segmenter:
 
     def _count_votes(self, speech: np.ndarray) -> _Votes:
         options = self.options
-        known = np.concatenate([self.recent, speech])
-        total = np.concatenate([[0], np.cumsum(known)])
-        last = np.arange(len(self.recent), len(known)) + 1
-        inside = total[last] - total[np.maximum(last - options.window_frames, 0)]
+        window = options.window_frames
+        before = np.zeros(window - len(self.recent), dtype=bool)
+        total = np.cumsum(np.concatenate([before, self.recent, speech]), dtype=np.int32)
+        inside = total[window:] - total[: len(speech)]
         return _Votes(
             np.flatnonzero(inside >= options.frames(options.sil_to_speech_time_thres)),
             np.flatnonzero(inside <= options.frames(options.speech_to_sil_time_thres)),

@@ -16,7 +16,7 @@ from funasr.models.fsmn_vad.options import VADOptions
 from funasr.models.fsmn_vad.segmenter import Segmenter
 
 OPEN = -1  # in place of a time that is not known yet or was told before
-FEATURES_MS = 30000  # audio in the front end and the network at once: much larger arrays fall out of the cache
+FEATURES_MS = 60000  # audio in the front end and the network at once: 25 MB of arrays; half costs 5 % more time
 
 Event = list[int]
 
@@ -112,7 +112,7 @@ class Session:
             events.append([self.segmenter.start * frame_ms, OPEN])
         return events
 
-    @torch.no_grad()
+    @torch.inference_mode()  # not no_grad: many small steps, of which it takes a twentieth of the time
     def score(self, detector: Detector, samples: Tensor, final: bool) -> None:
         """Keep the silence probability and, if an option needs it, the level of each frame the samples complete."""
         options = detector.options
@@ -142,4 +142,5 @@ class Session:
 
     def _silence(self, encoder: FSMN, feats: Tensor, options: VADOptions) -> np.ndarray:
         scores = encoder.forward_chunk(feats.to(encoder.in_linear1.linear.weight.dtype), self.encoder_cache)
-        return scores[0, :, list(options.sil_pdf_ids)].sum(dim=1).float().cpu().numpy()
+        silence = sum((scores[0, :, unit] for unit in options.sil_pdf_ids), start=scores.new_zeros(scores.size(1)))
+        return silence.float().cpu().numpy()
