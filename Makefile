@@ -21,7 +21,7 @@ lint: $(STAMP)  ## style, types and the floors of the house
 	$(VENV)/bin/lint-imports
 
 test: $(STAMP) lint  ## everything CI checks
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile
 
 test-slow: $(STAMP)  ## the tests that take minutes
 	$(PY) -m pytest -m slow

@@ -36,6 +36,7 @@ EXTRAS["dev"] = [
     "pypinyin>=0.50",
     "scikit-learn>=1.3",
     "pytest>=8.0",
+    "pytest-xdist>=3.5",
     "ruff==0.17.6",
     "mypy==2.4.1",
     "import-linter==2.16",
