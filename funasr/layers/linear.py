@@ -104,9 +104,15 @@ def onednn_types() -> frozenset[torch.dtype]:
     info = Path("/proc/cpuinfo")
     if platform.machine() not in ("x86_64", "AMD64") or not info.is_file() or not torch.backends.mkldnn.is_available():
         return frozenset()
-    other_maker = "GenuineIntel" not in info.read_text(encoding="utf-8", errors="replace")
-    wanted = {torch.bfloat16: True, torch.float32: other_maker and torch.backends.mkl.is_available()}
+    wanted = {torch.bfloat16: True, torch.float32: not made_by_intel() and torch.backends.mkl.is_available()}
     return frozenset(dtype for dtype, faster in wanted.items() if faster and _works(dtype))
+
+
+@cache
+def made_by_intel() -> bool:
+    """Whether Linux says that this processor is Intel's."""
+    info = Path("/proc/cpuinfo")
+    return info.is_file() and "GenuineIntel" in info.read_text(encoding="utf-8", errors="replace")
 
 
 def _works(dtype: torch.dtype) -> bool:
