@@ -61,14 +61,16 @@ def _products_are_faster(query: Tensor, key: Tensor) -> bool:
 
 
 def _by_products(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None, dropout_p: float = 0.0) -> Tensor:
-    """What `F.scaled_dot_product_attention` computes, step by step; without gradients in float32 for a few utterances
-    at a time, whose scores stay in the cache."""
+    """What `F.scaled_dot_product_attention` computes, step by step.
+
+    In float32 that is for a few utterances at a time, whose scores stay in the cache, unless they are very short.
+    """
     if attn_mask is not None and attn_mask.dtype == torch.bool:
         # Far fewer elements to fill than scores, to which it is added at once.
         attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill_(~attn_mask, float("-inf"))
     batch, heads, queries, _ = query.shape
     step = max(1, CACHED_SCORES // max(1, heads * queries * key.size(-2)))
-    if step >= batch or query.dtype != torch.float32 or torch.is_grad_enabled():
+    if step >= batch or query.dtype != torch.float32 or key.size(-2) <= SHORT_KEYS:
         return _attended(query, key, value, attn_mask, dropout_p)
     out = query.new_empty(batch, queries, heads, value.size(-1)).transpose(1, 2)  # as the heads are joined afterwards
     bias = None if attn_mask is None else attn_mask.expand(batch, -1, -1, -1)

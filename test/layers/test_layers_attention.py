@@ -96,18 +96,18 @@ def test_every_way_to_attend_gives_the_formula_in_double_precision(shape, keys, 
 
 
 @pytest.mark.parametrize("intel", [False, True])
-@pytest.mark.parametrize("lengths", [[60, 60, 60, 60, 60], [60, 0, 31, 60, 7]])
+@pytest.mark.parametrize("lengths", [[80, 80, 80, 80, 80], [80, 0, 31, 80, 7]])
 @pytest.mark.parametrize("with_bias", [False, True])
 def test_few_utterances_at_a_time_give_what_all_at_once_give(intel, lengths, with_bias, monkeypatch) -> None:
     torch.manual_seed(0)
     monkeypatch.setattr(attention, "made_by_intel", lambda: intel)
-    query, key, value = (torch.randn(5, 3, n, 8) for n in (40, 60, 60))
-    bias = torch.randn(1, 3, 40, 60) if with_bias else None
-    mask = length_mask(torch.tensor(lengths), 60)[:, None]
+    query, key, value = (torch.randn(5, 3, n, 8) for n in (40, 80, 80))
+    bias = torch.randn(1, 3, 40, 80) if with_bias else None
+    mask = length_mask(torch.tensor(lengths), 80)[:, None]
     with torch.no_grad():
         wanted = scaled_attention(query, key, value, mask, bias)
         for step in (1, 2, 9):
-            monkeypatch.setattr(attention, "CACHED_SCORES", step * 3 * 40 * 60)
+            monkeypatch.setattr(attention, "CACHED_SCORES", step * 3 * 40 * 80)
             out = scaled_attention(query, key, value, mask, bias)
             assert torch.allclose(out, wanted, atol=1e-6)
             assert out.transpose(1, 2).shape == (5, 40, 3, 8)
