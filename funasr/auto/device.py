@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from funasr.utils.cpu import cpu_info
 from funasr.utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -68,8 +68,7 @@ def half_candidate(device: torch.device) -> torch.dtype | None:
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
     if device.type != "cpu":
         return None
-    info = Path("/proc/cpuinfo")
-    flags = info.read_text(encoding="utf-8", errors="replace") if info.is_file() else ""
+    flags = cpu_info()
     return torch.bfloat16 if "amx_bf16" in flags or "avx512_bf16" in flags else None
 
 

@@ -29,13 +29,11 @@ def scaled_attention(
         (batch, heads, queries, d_k).
     """
     attend = _by_products if _products_are_faster(query, key) else F.scaled_dot_product_attention
-    if mask is None:
+    if mask is None or (query.device.type == "cpu" and bool(mask.all())):  # an accelerator would have to be waited for
         return attend(query, key, value, attn_mask=bias, dropout_p=dropout)
     mask = mask[:, None]
-    if bias is None and query.device.type == "cpu" and bool(mask.all()):
-        return attend(query, key, value, attn_mask=None, dropout_p=dropout)
     seeing = mask.any(dim=-1, keepdim=True)
-    # On a CPU the usual case costs nothing more; an accelerator would have to be waited for.
+    # On a CPU the usual case costs nothing more.
     answerable = None if query.device.type == "cpu" and bool(seeing.all()) else seeing
     # A query with nothing to see attends to everything and is zeroed below: no NaN arises, forward or backward.
     allowed = mask if answerable is None else mask | ~answerable

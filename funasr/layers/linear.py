@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import platform
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from funasr.utils.cpu import cpu_info
 
 MIN_ROWS = 64
 """oneDNN lays the weights out anew in each call, which pays only if enough rows are multiplied (and in bfloat16 torch
@@ -101,8 +102,7 @@ def onednn_types() -> frozenset[torch.dtype]:
 
     Decided by the maker and not by a measurement, so that two runs give the same numbers.
     """
-    info = Path("/proc/cpuinfo")
-    if platform.machine() not in ("x86_64", "AMD64") or not info.is_file() or not torch.backends.mkldnn.is_available():
+    if platform.machine() not in ("x86_64", "AMD64") or not cpu_info() or not torch.backends.mkldnn.is_available():
         return frozenset()
     wanted = {torch.bfloat16: True, torch.float32: not made_by_intel() and torch.backends.mkl.is_available()}
     return frozenset(dtype for dtype, faster in wanted.items() if faster and _works(dtype))
@@ -111,8 +111,7 @@ def onednn_types() -> frozenset[torch.dtype]:
 @cache
 def made_by_intel() -> bool:
     """Whether Linux says that this processor is Intel's."""
-    info = Path("/proc/cpuinfo")
-    return info.is_file() and "GenuineIntel" in info.read_text(encoding="utf-8", errors="replace")
+    return "GenuineIntel" in cpu_info()
 
 
 def _works(dtype: torch.dtype) -> bool:

@@ -25,7 +25,7 @@ from funasr.utils.weights import load_weights
 FS = 16000
 VOICES = {"ann": (210.0, 2600.0), "bob": (110.0, 900.0), "cyd": (170.0, 1700.0), "dan": (130.0, 3400.0)}
 SIZES = "{feat_dim: 16, embedding_size: 12, m_channels: 4, num_blocks: [1, 1, 1, 1]}"
-WIDER = "{feat_dim: 16, embedding_size: 12, m_channels: 8, num_blocks: [1, 1, 1, 1]}"  # learns from any seed
+WIDER = SIZES.replace("m_channels: 4", "m_channels: 8")  # tells the voices apart from each of 14 seeds
 SHOWN = ("--use_tensorboard", "true")
 CAMPP_SIZES = "{feat_dim: 16, embedding_size: 8, growth_rate: 4, bn_size: 2, init_channels: 8}"
 
@@ -122,7 +122,7 @@ def test_the_directory_tells_speakers_apart_as_a_model_of_its_own(
     found = {r["key"]: r["spk_embedding"][0] / r["spk_embedding"][0].norm() for r in results}
     same = float(found["bob-test0"] @ found["bob-test1"])
     assert same > float(found["bob-test0"] @ found["ann-dev0"]) + 0.1
-    assert same > float(found["bob-test0"] @ found["dan-test0"])  # never heard in training
+    assert same > float(found["bob-test0"] @ found["dan-test0"]) + 0.1  # never heard in training
     # the full state of the run, with its classifier, loads as well
     resumed = AutoModel(model=experiment, device="cpu", init_param=str(experiment / "checkpoint" / "last.pt"))
     assert resumed.generate(str(corpus / "test" / "wav.scp"))[0]["spk_embedding"].shape == (1, 12)
