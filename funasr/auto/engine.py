@@ -16,7 +16,7 @@ import torch
 from funasr.auto.device import half_candidate, limit_prepared_operations
 from funasr.auto.model_dir import ModelDirectory, read_model_dir
 from funasr.auto.remote_code import load_remote_code
-from funasr.layers.linear import prefer_onednn
+from funasr.layers.linear import keep_laid_out, prefer_onednn
 from funasr.models.abs_model import FunASRModel, Result
 from funasr.models.build import PARTS, SET_BY_BUILDER, Recognizer, build
 from funasr.register import nearest_names, tables
@@ -137,7 +137,7 @@ def build_engine(
     # A part with weights of its own may leave some as they are built.
     with nullcontext() if found.own_weights else WithoutRandomInit():
         parts = build(config, strict=False)
-    _load(parts, found)
+    _load(parts, found, mapped=device.type == "cpu")
     if device.type == "cpu":
         limit_prepared_operations()
         keep_freed_memory()
@@ -155,7 +155,10 @@ def build_engine(
         names,
     )
     taken = {*model_conf, *as_config, *engine.defaults}
-    return _with_dtype(engine, dtype), {name: value for name, value in given.items() if name not in taken}
+    engine = _with_dtype(engine, dtype)
+    if device.type == "cpu":
+        keep_laid_out(engine.model, found.weights)
+    return engine, {name: value for name, value in given.items() if name not in taken}
 
 
 def _class_to_come(config: Mapping[str, Any]) -> str | None:
@@ -231,10 +234,10 @@ def _probe(engine: Engine) -> list[Any] | None:
     return [result.get("text", result.get("value")) for result in results]
 
 
-def _load(parts: Recognizer, found: ModelDirectory) -> None:
+def _load(parts: Recognizer, found: ModelDirectory, mapped: bool) -> None:
     """Load the weights, all of them but those that a part has read itself; ConfigError says what does not fit."""
     weights = found.weights
-    state = _adapted(parts.model, load_weights(weights, mapped=_reads_text(parts.model)))
+    state = _adapted(parts.model, load_weights(weights, mapped))
     report = load_into(parts.model, state, ignore_mismatch=True, adopt=True)
     if report.mismatched:
         vocab_size = getattr(parts.tokenizer, "vocab_size", None)

@@ -2,13 +2,16 @@
 
 torch multiplies float32 matrices with MKL, which on processors that are not Intel's takes a path less than half as fast
 as oneDNN, the library that torch uses for convolutions and bfloat16 (AMD EPYC, Zen 5, two threads: 170 against
-400 GFLOPS for 1328 x 512 x 2048).  In bfloat16 asking oneDNN directly saves a pass for the bias (a tenth of the time).
+400 GFLOPS for 1328 x 512 x 2048).  On Intel's, oneDNN is the faster one where the weights lie ready in the order it
+wants (Xeon, Cascade Lake, 512 x 2048: 5 to 20 % less time for 167 rows and more, half for 20 to 40).  In bfloat16
+asking oneDNN directly saves a pass for the bias (a tenth of the time).
 """
 
 from __future__ import annotations
 
 import platform
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,10 +19,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from funasr.utils.cpu import cpu_info
+from funasr.utils.memory import FilePages
 
 MIN_ROWS = 64
-"""oneDNN lays the weights out anew in each call, which pays only if enough rows are multiplied (and in bfloat16 torch
-has it do so anyway)."""
+"""Laying the weights out anew in each call pays only if enough rows are multiplied (and in bfloat16 torch has it done
+anyway)."""
+
+MIN_ROWS_LAID_OUT = 4
+"""Of fewer rows the product is no more than reading the weights, and oneDNN's calls cost more."""
 
 SMALL = 1 << 23
 """A model with up to this number of weights in linear layers (32 MiB) keeps them laid out as well."""
@@ -27,7 +34,7 @@ SMALL = 1 << 23
 
 def linear_relu(layer: nn.Module, x: Tensor) -> Tensor:
     """relu(layer(x)); without gradients in place, for a fresh large array costs more than the ReLU itself."""
-    if isinstance(layer, OneDnnLinear) and _suits(x, layer.weight):
+    if isinstance(layer, OneDnnLinear) and layer.suits(x):
         return _onednn(x, layer.laid_out(), layer.bias, "relu")
     out: Tensor = layer(x)
     return out.relu() if torch.is_grad_enabled() else out.relu_()
@@ -47,16 +54,24 @@ class OneDnnLinear(nn.Linear):
     """A linear layer that multiplies by oneDNN where no gradient is wanted; same parameters, same results."""
 
     keeps_layout = False
+    plain_in_file = False  # `weight` is a part of a file: what reads it brings it into memory
     _laid_out: tuple[tuple[int, int, torch.dtype], Tensor] | None = None  # of which weights, and the weights
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
-        if _suits(input, self.weight):
+        if self.suits(input):
             return _onednn(input, self.laid_out(), self.bias)
         return F.linear(input, self.weight, self.bias)
 
+    def suits(self, x: Tensor) -> bool:
+        """Whether oneDNN is to multiply x."""
+        if not self.keeps_layout:
+            return _suits(x, self.weight)
+        least = 1 if self.plain_in_file else MIN_ROWS_LAID_OUT
+        return _possible(x, self.weight) and x.numel() >= least * self.in_features
+
     def laid_out(self) -> Tensor:
-        """The weights as oneDNN wants them, if they are kept so, which takes their memory twice; else as they are."""
+        """The weights as oneDNN wants them, if they are kept so; else as they are."""
         weight = self.weight
         if not self.keeps_layout or weight.is_inference():
             return weight
@@ -66,19 +81,20 @@ class OneDnnLinear(nn.Linear):
         return self._laid_out[1]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what can be made again, and cannot be copied."""
-        return {name: value for name, value in self.__dict__.items() if name != "_laid_out"}
+        """Without what can be made again, and cannot be copied; a copy has its plain weights in memory."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_laid_out", "plain_in_file")}
 
 
 def prefer_onednn(model: nn.Module) -> int:
     """Let the linear layers of a model multiply by oneDNN where that is the faster library.
 
-    Modules are replaced by others that hold the same parameters, so the state dict stays as it is.
+    Modules are replaced by others that hold the same parameters, so the state dict stays as it is.  A small model
+    holds its weights twice from now on.
 
     Returns:
         how many layers were replaced.
     """
-    if not onednn_types():
+    if not possible_types():
         return 0
     found = [
         (parent, name, layer)
@@ -96,16 +112,43 @@ def prefer_onednn(model: nn.Module) -> int:
     return len(found)
 
 
+def keep_laid_out(model: nn.Module, file: Path) -> int:
+    """Keep weights of a large model as oneDNN wants them, instead of those that are mapped from a file.
+
+    The parameters stay what they were, but their pages of the file leave the memory.  Weights that are not a part of
+    the file, or not in its number type, stay as they are.
+
+    Returns:
+        how many layers keep them so.
+    """
+    pages: FilePages | None = None
+    for layer in model.modules():
+        if isinstance(layer, OneDnnLinear) and not layer.keeps_layout and layer.weight.dtype in possible_types():
+            pages = pages or FilePages(file)
+            start, size = layer.weight.data_ptr(), layer.weight.nbytes
+            if pages.hold(start, size):
+                layer.keeps_layout = layer.plain_in_file = True
+                layer.laid_out()
+                pages.give_back(start, size)
+    return sum(isinstance(layer, OneDnnLinear) and layer.plain_in_file for layer in model.modules())
+
+
+@cache
+def possible_types() -> frozenset[torch.dtype]:
+    """The types that oneDNN can multiply here."""
+    if platform.machine() not in ("x86_64", "AMD64") or not cpu_info() or not torch.backends.mkldnn.is_available():
+        return frozenset()
+    wanted = {torch.bfloat16: True, torch.float32: torch.backends.mkl.is_available()}
+    return frozenset(dtype for dtype, faster in wanted.items() if faster and _works(dtype))
+
+
 @cache
 def onednn_types() -> frozenset[torch.dtype]:
-    """The types whose products should be asked of oneDNN itself: on x86 bfloat16, and float32 unless Intel made it.
+    """The types in which oneDNN is faster even if it has to lay out the weights: not float32 on a processor of Intel's.
 
     Decided by the maker and not by a measurement, so that two runs give the same numbers.
     """
-    if platform.machine() not in ("x86_64", "AMD64") or not cpu_info() or not torch.backends.mkldnn.is_available():
-        return frozenset()
-    wanted = {torch.bfloat16: True, torch.float32: not made_by_intel() and torch.backends.mkl.is_available()}
-    return frozenset(dtype for dtype, faster in wanted.items() if faster and _works(dtype))
+    return possible_types() - ({torch.float32} if made_by_intel() else set())
 
 
 @cache
@@ -128,10 +171,15 @@ def _works(dtype: torch.dtype) -> bool:
 
 
 def _suits(x: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN multiplies faster, laying out the weights in this call."""
+    enough = x.dtype == torch.bfloat16 or x.numel() >= MIN_ROWS * weight.size(1)
+    return enough and x.dtype in onednn_types() and _possible(x, weight)
+
+
+def _possible(x: Tensor, weight: Tensor) -> bool:
     if torch.is_grad_enabled() or x.dim() < 2 or x.device.type != "cpu" or x.dtype != weight.dtype or not x.numel():
         return False
-    enough = x.dtype == torch.bfloat16 or x.numel() >= MIN_ROWS * weight.size(1)
-    return enough and x.dtype in onednn_types()
+    return x.dtype in possible_types()
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, then: str = "none") -> Tensor:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from funasr.layers import linear
-from funasr.layers.linear import OneDnnLinear, linear_relu, onednn_types, prefer_onednn
+from funasr.layers.linear import OneDnnLinear, keep_laid_out, linear_relu, possible_types, prefer_onednn
+from funasr.utils.memory import FilePages
+from funasr.utils.weights import load_into, load_weights
 
 
 @pytest.fixture
@@ -21,7 +24,15 @@ def model() -> nn.Module:
 
 @pytest.fixture
 def not_intel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linear, "onednn_types", lambda: frozenset({torch.float32, torch.bfloat16}))
+    types = frozenset({torch.float32, torch.bfloat16})
+    monkeypatch.setattr(linear, "possible_types", lambda: types)
+    monkeypatch.setattr(linear, "onednn_types", lambda: types)
+
+
+@pytest.fixture
+def intel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "possible_types", lambda: frozenset({torch.float32, torch.bfloat16}))
+    monkeypatch.setattr(linear, "onednn_types", lambda: frozenset({torch.bfloat16}))
 
 
 @pytest.mark.parametrize("rows", [1, 3, 64, 200])
@@ -95,8 +106,98 @@ def test_another_number_type_is_left_to_torch(model, not_intel):
         assert model.to(torch.bfloat16)(torch.randn(100, 32).bfloat16()).dtype == torch.bfloat16
 
 
-def test_intel_keeps_the_layers_of_torch(model, monkeypatch):
-    monkeypatch.setattr(linear, "onednn_types", frozenset)
+def test_on_intel_float32_is_for_onednn_only_where_weights_lie_ready(model, intel, monkeypatch):
+    x, calls = torch.randn(100, 32), []
+    product = linear._onednn
+    monkeypatch.setattr(linear, "_onednn", lambda *args: calls.append(args[1]) or product(*args))
+    big = copy.deepcopy(model)
+    assert prefer_onednn(model) == 2  # a small model, so they do
+    monkeypatch.setattr(linear, "SMALL", 0)
+    prefer_onednn(big)
+    with torch.no_grad():
+        expected = big(x)
+        assert not calls
+        assert torch.allclose(model(x), expected, atol=1e-5)
+        assert len(calls) == 2 and not any(weight is layer.weight for weight, layer in zip(calls, (model[0], model[2])))
+        model(x[:2])
+        assert len(calls) == 2  # two rows are not worth it
+
+
+@pytest.fixture
+def mapped(tmp_path, monkeypatch, intel) -> tuple[nn.Module, Path]:
+    """A model of two layers of 4 MiB, whose weights are mapped from a file, and the file."""
+    torch.manual_seed(0)
+    monkeypatch.setattr(linear, "SMALL", 0)
+    file = tmp_path / "a name with spaces" / "model.pt"
+    file.parent.mkdir()
+    torch.save(nn.Sequential(nn.Linear(1024, 1024), nn.Linear(1024, 1024)).state_dict(), file)
+    model = nn.Sequential(nn.Linear(1024, 1024), nn.Linear(1024, 1024))
+    load_into(model, load_weights(file, mapped=True), adopt=True)
+    prefer_onednn(model)
+    return model, file
+
+
+def resident(file: Path, field: str = "Rss:") -> int:
+    """KiB of the file in the memory of this process."""
+    _, _, after = Path("/proc/self/smaps").read_text().partition(str(file))
+    return int(after.partition(field)[2].split()[0]) if after else 0
+
+
+needs_pages = pytest.mark.skipif(not Path("/proc/self/smaps").is_file(), reason="the system does not tell of pages")
+
+
+@needs_pages
+def test_a_large_model_holds_its_weights_once(mapped):
+    model, file = mapped
+    x, expected = torch.randn(3, 1024), None
+    with torch.no_grad():
+        expected = model(x)
+        assert resident(file) > 8000
+        assert keep_laid_out(model, file) == 2
+        assert resident(file) < 200
+        for rows in (1, 2, 3):
+            assert torch.allclose(model(x[:rows]), expected[:rows], atol=1e-5)
+        assert resident(file) < 200  # the file's weights were not asked for
+        saved = torch.load(file, weights_only=True)
+        assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
+
+
+@needs_pages
+def test_copies_of_a_large_model_stand_alone(mapped):
+    model, file = mapped
+    x = torch.randn(100, 1024)
+    keep_laid_out(model, file)
+    with torch.no_grad():
+        expected = model(x)
+        copies = [copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
+        file.unlink()
+        assert all(torch.equal(copied(x), expected) for copied in copies)
+        assert torch.allclose(model.to(torch.bfloat16)(x.bfloat16()).float(), expected, atol=0.1)
+
+
+@needs_pages
+def test_changed_weights_are_not_taken_from_the_file_again(mapped):
+    model, file = mapped
+    with torch.no_grad():
+        model[1].weight.mul_(2.0)
+        changed = model[1].weight.clone()
+        keep_laid_out(model, file)
+        assert torch.equal(model[1].weight, changed)
+    pages = FilePages(file)
+    assert not pages.hold(model[1].weight.data_ptr(), 8)
+
+
+def test_weights_in_memory_stay_there(model, tmp_path, intel, monkeypatch):
+    monkeypatch.setattr(linear, "SMALL", 0)
+    prefer_onednn(model)
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    load_into(model, load_weights(tmp_path / "model.pt"), adopt=True)
+    assert keep_laid_out(model, tmp_path / "model.pt") == 0
+    assert model[0].laid_out() is model[0].weight
+
+
+def test_without_onednn_the_layers_of_torch_stay(model, monkeypatch):
+    monkeypatch.setattr(linear, "possible_types", frozenset)
     assert prefer_onednn(model) == 0
     assert type(model[0]) is nn.Linear
 
@@ -106,11 +207,11 @@ def test_a_torch_without_the_operator_is_left_alone(monkeypatch):
         raise AttributeError("no such operator")
 
     monkeypatch.setattr(linear, "_onednn", missing)
-    onednn_types.cache_clear()
+    possible_types.cache_clear()
     try:
-        assert onednn_types() == frozenset()
+        assert possible_types() == frozenset()
     finally:
-        onednn_types.cache_clear()
+        possible_types.cache_clear()
 
 
 @pytest.mark.parametrize("kind", [nn.Linear, OneDnnLinear])
