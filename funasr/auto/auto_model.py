@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 PLAN_OPTIONS = frozenset(option.name for option in fields(Plan)) - {"merge_thr"}
 VIEW_OPTIONS = frozenset(option.name for option in fields(View)) - {"spk_mode"}
+LANE_S = 30.0  # audio for each of the threads that work side by side, which bounds their memory
 WITHOUT_EFFECT = frozenset(
     {"disable_update", "check_latest", "disable_log", "log_level", "seed", "model_path", "punc_kwargs", "is_training"}
 )
@@ -180,7 +180,8 @@ class AutoModel:
                 iterator of them.
                 For a model that reads text: a text, a list of texts, or the path of a list file.
             key: name(s) for the results; default: the file name without its extension.
-            batch_size: inputs decoded together if there is only the main model; the results do not depend on it.
+            batch_size: inputs decoded together if there is only the main model; the results do not depend on it.  On a
+                CPU, models that read their input in one pass take at least one for each thread, if they are short.
             fs: sample rate of arrays in Hz (default: the model's).
             data_type: of `input`; ("sound", "text") for input=(audio, text), as aligners take it.
             progress_callback: called with (inputs done, inputs in all, 0 if not known) now and then.
@@ -266,33 +267,45 @@ class AutoModel:
         # With a cache the inputs are pieces of one stream, in order.
         batch_size = 1 if options.get("cache") is not None else call.batch_size
         remaining = iter(sources)
-        while batch := list(islice(remaining, batch_size)):
-            yield from self._recognise(batch, call.reading, alone, options)
+        while batch := self._recognise(remaining, batch_size, call.reading, alone, options):
+            yield from batch
             progress.advance(len(batch))
 
     def _recognise(
-        self, sources: Sequence[Source], how: Reading, alone: bool, options: dict[str, Any]
+        self, remaining: Iterator[Source], batch_size: int, how: Reading, alone: bool, options: dict[str, Any]
     ) -> list[list[Result]]:
-        streams = can_stream(self._engines.asr, options)
+        """Results of the next inputs: of a batch, or of as many batches as are worked on side by side."""
+        asr = self._engines.asr
+        streams = can_stream(asr, options)
+        lanes = 1 if options.get("cache") is not None else asr.lanes
+        most = lanes * -(-batch_size // lanes)
+        taken: list[Source] = []
         read: dict[int, Any] = {}
         found: dict[int, list[Result]] = {}
-        for position, source in enumerate(sources):
+        seconds = 0.0
+        for source in remaining:
+            position = len(taken)
+            taken.append(source)
             try:
                 if streams:
-                    segments = segments_of(source, self._engines.asr, options, how)
+                    segments = segments_of(source, asr, options, how)
                     found[position] = [{"key": source.key, "value": list(map(list, segments))}]
                 else:
                     read[position] = self._read(source, how)
+                    seconds += _length(read[position]) / asr.fs
             except UNREADABLE as error:
                 if alone:
                     raise
                 logger.error("%s is left out: %s", source.key, error)
                 found[position] = [{"key": source.key, "text": "", "error": str(error)}]
+            # Beyond what the caller asked for, only short inputs.
+            if len(taken) >= batch_size and (len(taken) >= most or seconds >= LANE_S * lanes):
+                break
         # Positions as keys: two inputs may well have the same name.
         keys = [str(position) for position in read]
-        for result in self.recognise_batch(list(read.values()), None, keys, options) if read else ():
+        for result in asr.infer_parts(list(read.values()), keys, options, batch_size):
             position = int(result["key"])
-            found.setdefault(position, []).append({**result, "key": sources[position].key})
+            found.setdefault(position, []).append({**result, "key": taken[position].key})
         return [found[position] for position in sorted(found)]
 
     def _read(self, source: Source, how: Reading) -> Any:
@@ -332,6 +345,12 @@ class AutoModel:
         """All option names that a call can have an effect with."""
         own = self._engines.asr.option_names | self._sub_options() | CALL_OPTIONS
         return own | PLAN_OPTIONS | VIEW_OPTIONS if self._is_pipeline else own
+
+
+def _length(data: Any) -> int:
+    """Samples of an input; 0 for one that is no audio."""
+    audio = data[0] if isinstance(data, tuple) else data
+    return len(audio) if isinstance(audio, torch.Tensor) else 0
 
 
 def _warn_left(left: Mapping[str, Any], engine: Engine) -> None:

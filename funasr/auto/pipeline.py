@@ -148,21 +148,29 @@ class Pipeline:
     def _recognise_pool(self) -> None:
         pool, self._pool, self._pooled_s = self._pool, [], 0.0
         found: dict[int, Segment] = {}
-        durations = [stretch.seconds for _, stretch in pool]
+        asr = self.engines.asr
         give_back_memory()  # of the detector
-        for batch in plan_batches(durations, self._batch_s, self.plan.batch_size_threshold_s):
-            waves = [_at_rate(pool[position][1], self.engines.asr.fs) for position in batch]
-            keys = [str(position) for position in batch]
-            for result in self.engines.asr.infer(waves, keys, self.options["asr"]):
+
+        def recognise(batch: Sequence[int]) -> None:
+            waves = [_at_rate(pool[position][1], asr.fs) for position in batch]
+            for result in asr.infer(waves, [str(position) for position in batch], self.options["asr"]):
                 position = int(result["key"])
                 if position not in found:  # the best of n
                     stretch = pool[position][1]
                     found[position] = make_segment(result, stretch.start_ms, stretch.end_ms)
             give_back_memory()
+
+        asr.map(recognise, self._batches([stretch.seconds for _, stretch in pool]))
         for position, (recording, stretch) in enumerate(pool):
             recording.segments.append(found.get(position) or Segment(stretch.start_ms, stretch.end_ms, ()))
         if self.engines.spk is not None and self.view.return_spk_res:
             self._embed(self.engines.spk, pool)
+
+    def _batches(self, seconds: Sequence[float]) -> list[list[int]]:
+        """Positions of stretches in batches; those that are worked on side by side are no more than one for all."""
+        lanes, threshold_s = self.engines.asr.lanes, self.plan.batch_size_threshold_s
+        plan = plan_batches(seconds, self._batch_s / lanes, threshold_s)
+        return plan if len(plan) >= lanes else plan_batches(seconds, self._batch_s, threshold_s)
 
     def _embed(self, spk: Engine, pool: Sequence[tuple[Recording, Stretch]]) -> None:
         """Speaker embeddings of the windows of all stretches, many at once; some windows wait for more."""
@@ -178,7 +186,7 @@ class Pipeline:
             count = self._amounts.windows
             part, self._windows = self._windows[:count], self._windows[count:]
             inputs = [torch.from_numpy(window) for _, _, window in part]
-            results = spk.infer(inputs, [str(i) for i in range(len(part))], self.options["spk"])
+            results = spk.infer_parts(inputs, [str(i) for i in range(len(part))], self.options["spk"], len(part))
             for (owner, time, _), result in zip(part, results):
                 if len(result["spk_embedding"]):
                     owner.times.append(time[None])

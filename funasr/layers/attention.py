@@ -12,7 +12,6 @@ from funasr.utils.errors import ConfigError
 SHORT_KEYS = 64
 SHORT_KEYS_INTEL = 192
 MOST_SCORES = 1 << 26  # 128 MiB in bfloat16
-CACHED_SCORES = 1 << 18  # 1 MiB in float32, the second-level cache of one core
 
 
 def scaled_attention(
@@ -61,20 +60,23 @@ def _products_are_faster(query: Tensor, key: Tensor) -> bool:
 def _by_products(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None, dropout_p: float = 0.0) -> Tensor:
     """What `F.scaled_dot_product_attention` computes, step by step.
 
-    In float32 that is for a few utterances at a time, whose scores stay in the cache, unless they are very short.
+    In float32 that is for one utterance at a time, whose scores stay in the cache and whose heads need no copies,
+    unless they are very short.
     """
     if attn_mask is not None and attn_mask.dtype == torch.bool:
         # Far fewer elements to fill than scores, to which it is added at once.
         attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill_(~attn_mask, float("-inf"))
-    batch, heads, queries, _ = query.shape
-    step = max(1, CACHED_SCORES // max(1, heads * queries * key.size(-2)))
-    if step >= batch or query.dtype != torch.float32 or key.size(-2) <= SHORT_KEYS:
+    batch, heads, queries, dim = query.shape
+    if dropout_p or query.dtype != torch.float32 or key.size(-2) <= SHORT_KEYS:
         return _attended(query, key, value, attn_mask, dropout_p)
     out = query.new_empty(batch, queries, heads, value.size(-1)).transpose(1, 2)  # as the heads are joined afterwards
-    bias = None if attn_mask is None else attn_mask.expand(batch, -1, -1, -1)
-    for first in range(0, batch, step):
-        part = slice(first, first + step)
-        out[part] = _attended(query[part], key[part], value[part], None if bias is None else bias[part], dropout_p)
+    bias = None if attn_mask is None else attn_mask.expand(batch, heads, -1, -1)
+    nothing = query.new_zeros(1)
+    for i in range(batch):
+        scores = torch.baddbmm(
+            nothing if bias is None else bias[i], query[i], key[i].mT, beta=int(bias is not None), alpha=dim**-0.5
+        )
+        out[i] = scores.softmax(dim=-1) @ value[i]
     return out
 
 

@@ -31,6 +31,9 @@ MIN_ROWS_LAID_OUT = 4
 SMALL = 1 << 23
 """A model with up to this number of weights in linear layers (32 MiB) keeps them laid out as well."""
 
+COPIED = 1 << 20
+"""Tensors of up to this number of bytes do not stay in a file."""
+
 
 def linear_relu(layer: nn.Module, x: Tensor) -> Tensor:
     """relu(layer(x)); without gradients in place, for a fresh large array costs more than the ReLU itself."""
@@ -113,24 +116,30 @@ def prefer_onednn(model: nn.Module) -> int:
 
 
 def keep_laid_out(model: nn.Module, file: Path) -> int:
-    """Keep weights of a large model as oneDNN wants them, instead of those that are mapped from a file.
+    """Keep weights as oneDNN wants them, instead of those that are mapped from a file.
 
-    The parameters stay what they were, but their pages of the file leave the memory.  Weights that are not a part of
-    the file, or not in its number type, stay as they are.
+    The parameters stay what they were, but the pages of the file leave the memory; those of the plain weights of a
+    small model come back if few rows are multiplied.  Small tensors are copied, for to read one brings the pages
+    around it.  Weights that are not a part of the file, or not in its number type, stay as they are.
 
     Returns:
-        how many layers keep them so.
+        how many layers keep their weights so.
     """
-    pages: FilePages | None = None
+    pages = FilePages(file)
     for layer in model.modules():
-        if isinstance(layer, OneDnnLinear) and not layer.keeps_layout and layer.weight.dtype in possible_types():
-            pages = pages or FilePages(file)
+        if isinstance(layer, OneDnnLinear) and layer.weight.dtype in possible_types():
             start, size = layer.weight.data_ptr(), layer.weight.nbytes
             if pages.hold(start, size):
-                layer.keeps_layout = layer.plain_in_file = True
+                layer.plain_in_file = not layer.keeps_layout
+                layer.keeps_layout = True
                 layer.laid_out()
                 pages.give_back(start, size)
-    return sum(isinstance(layer, OneDnnLinear) and layer.plain_in_file for layer in model.modules())
+    laid_out = {id(layer.weight) for layer in model.modules() if isinstance(layer, OneDnnLinear) and layer.keeps_layout}
+    for tensor in (*model.parameters(), *model.buffers()):
+        if id(tensor) not in laid_out and tensor.nbytes <= COPIED and pages.hold(tensor.data_ptr(), tensor.nbytes):
+            tensor.data = tensor.data.clone()
+    pages.give_back_all()
+    return len(laid_out)
 
 
 @cache

@@ -30,6 +30,10 @@ class FunASRModel(nn.Module):
     training_only_parts: ClassVar[tuple[str, ...]] = ()
     """Submodules that only training has: in its full state, and left out of the weights of its epochs."""
 
+    one_pass: ClassVar[bool] = False
+    """Whether `inference` is little else than one pass through large layers, without a search token by token: several
+    batches are then best worked on side by side on a CPU, see funasr.utils.lanes."""
+
     @classmethod
     def adapt_weights(cls, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Names in a weight file as this class has them."""

@@ -33,6 +33,8 @@ class SpeakerEmbeddingModel(FunASRModel):
     Subclasses set `feat_dim`, `embedding_size` and `min_frames` and define `embed`.
     """
 
+    one_pass = True
+
     training_only_parts: ClassVar[tuple[str, ...]] = ("classifier",)
 
     feat_dim: int

@@ -57,12 +57,17 @@ class FilePages:
         return any(range_.start <= start and start + size <= range_.stop for range_ in self._ranges)
 
     def give_back(self, start: int, size: int) -> None:
-        """Return the whole pages within these bytes, which must be a part of the file."""
+        """Return the whole pages within these bytes, if they are a part of the file."""
         page = os.sysconf("SC_PAGE_SIZE")
         begin, end = -(-start // page) * page, (start + size) // page * page
         if self.hold(start, size) and end > begin:
             madvise = ctypes.CDLL(None, use_errno=True).madvise
             madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), _DONTNEED)  # advice: nothing lost if refused
+
+    def give_back_all(self) -> None:
+        """Return all of them."""
+        for range_ in self._ranges:
+            self.give_back(range_.start, len(range_))
 
 
 def _unchanged(path: Path) -> list[range]:

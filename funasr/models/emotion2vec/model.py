@@ -48,6 +48,8 @@ class Emotion2vec(FunASRModel):
         modalities: `audio`: options of the branch, see AudioOptions.
     """
 
+    one_pass = True
+
     own_options = frozenset({"normalize"})
     """Plain options that bear the name of a part of other models."""
 

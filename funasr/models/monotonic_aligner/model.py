@@ -31,6 +31,8 @@ class MonotonicAligner(FunASRModel):
         length_normalized_loss: loss per token instead of per utterance.
     """
 
+    one_pass = True
+
     def __init__(
         self,
         encoder: nn.Module,

@@ -50,6 +50,8 @@ class Paraformer(FunASRModel):
         ignore_id, blank_id, sos, eos: reserved ids; CTC takes 0 for blank.
     """
 
+    one_pass = True
+
     predictor_type: ClassVar[type[nn.Module]] = nn.Module
 
     def __init__(

@@ -55,6 +55,8 @@ class SenseVoiceSmall(FunASRModel):
         ignore_id, sos, eos: reserved ids; sos and eos never enter a text.
     """
 
+    one_pass = True
+
     def __init__(
         self,
         encoder: nn.Module,
