@@ -20,6 +20,16 @@ def two_threads() -> None:
     torch.set_num_threads(2)
 
 
+@pytest.fixture
+def threads_as_before() -> Iterator[None]:
+    """The test may change how many threads torch has."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(autouse=True)
 def log_handlers_as_before() -> Iterator[None]:
     """Commands send the log to stderr and a file; the next test expects neither."""

@@ -264,20 +264,19 @@ class AutoModel:
         self, sources: Iterable[Source], call: Call, alone: bool, options: dict[str, Any], progress: Progress
     ) -> Iterator[list[Result]]:
         """Results of the main model alone for each input, batch after batch."""
-        # With a cache the inputs are pieces of one stream, in order.
-        batch_size = 1 if options.get("cache") is not None else call.batch_size
         remaining = iter(sources)
-        while batch := self._recognise(remaining, batch_size, call.reading, alone, options):
+        while batch := self._recognise(remaining, call, alone, options):
             yield from batch
             progress.advance(len(batch))
 
     def _recognise(
-        self, remaining: Iterator[Source], batch_size: int, how: Reading, alone: bool, options: dict[str, Any]
+        self, remaining: Iterator[Source], call: Call, alone: bool, options: dict[str, Any]
     ) -> list[list[Result]]:
         """Results of the next inputs: of a batch, or of as many batches as are worked on side by side."""
         asr = self._engines.asr
         streams = can_stream(asr, options)
-        lanes = 1 if options.get("cache") is not None else asr.lanes
+        # With a cache the inputs are pieces of one stream, in order.
+        batch_size, lanes = (1, 1) if options.get("cache") is not None else (call.batch_size, asr.lanes)
         most = lanes * -(-batch_size // lanes)
         taken: list[Source] = []
         read: dict[int, Any] = {}
@@ -288,10 +287,10 @@ class AutoModel:
             taken.append(source)
             try:
                 if streams:
-                    segments = segments_of(source, asr, options, how)
+                    segments = segments_of(source, asr, options, call.reading)
                     found[position] = [{"key": source.key, "value": list(map(list, segments))}]
                 else:
-                    read[position] = self._read(source, how)
+                    read[position] = self._read(source, call.reading)
                     seconds += _length(read[position]) / asr.fs
             except UNREADABLE as error:
                 if alone:

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -22,14 +22,11 @@ from funasr.models.build import PARTS, SET_BY_BUILDER, Recognizer, build
 from funasr.register import nearest_names, tables
 from funasr.utils.config import deep_merge
 from funasr.utils.errors import ConfigError
-from funasr.utils.lanes import side_by_side
+from funasr.utils.lanes import Item, Made, side_by_side
 from funasr.utils.memory import keep_freed_memory
 from funasr.utils.weights import WithoutRandomInit, has_prefix, load_into, load_weights
 
 logger = logging.getLogger(__name__)
-
-Item = TypeVar("Item")
-Made = TypeVar("Made")
 
 DEFAULT_FS = 16000
 PROBE_S = 8.0

@@ -148,7 +148,7 @@ def possible_types() -> frozenset[torch.dtype]:
     if platform.machine() not in ("x86_64", "AMD64") or not cpu_info() or not torch.backends.mkldnn.is_available():
         return frozenset()
     wanted = {torch.bfloat16: True, torch.float32: torch.backends.mkl.is_available()}
-    return frozenset(dtype for dtype, faster in wanted.items() if faster and _works(dtype))
+    return frozenset(dtype for dtype, there in wanted.items() if there and _works(dtype))
 
 
 @cache

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -16,11 +15,8 @@ TIMEOUT_S = 60.0
 
 
 @pytest.fixture(autouse=True)
-def three_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
+def three_threads(threads_as_before: None) -> None:
     torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_items_are_worked_on_at_the_same_time_and_results_are_in_order() -> None:
