@@ -11,12 +11,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from funasr.layers.linear import product
 from funasr.layers.mask import length_mask
 from funasr.utils.errors import ConfigError
 
@@ -29,6 +29,15 @@ WINDOWS = ("hamming", "hanning", "povey", "rectangular", "blackman")
 CPU_BLOCK_FRAMES = 1024  # about the L2 cache of two cores
 DEVICE_BLOCK_FRAMES = 65536  # about 0.5 GiB of working memory on an accelerator
 MIN_MATMUL_ROWS = 128  # few rows are summed in another order, and a frame's result would depend on its batch
+BAND_FILTERS = 32  # of neighbours, which reach a part of the bins only: half the work of all filters times all bins
+
+
+class Band(NamedTuple):
+    """Neighbouring mel filters and the part of a spectrum that they reach: `weights` (parts, filters)."""
+
+    filters: slice
+    parts: slice
+    weights: Tensor
 
 
 @dataclass(frozen=True)
@@ -130,14 +139,15 @@ def _log_mel(waves: Tensor, options: FbankOptions, dither: float, out: Tensor, w
     size = window_size or options.window_size
     fft_size = 1 << (size - 1).bit_length()
     window = _window(options.window, size, options.scale, waves.device)
-    bank = _mel_bank(n_mels, fft_size, options.fs, waves.device)
+    bands = _mel_bands(n_mels, fft_size, options.fs, waves.device)
     limit = CPU_BLOCK_FRAMES if waves.device.type == "cpu" else DEVICE_BLOCK_FRAMES
     step = min(max(1, limit // batch), total)
 
-    # Both arrays serve every block: fresh ones cost more than the arithmetic that fills them.
+    # These arrays serve every block: fresh ones cost more than the arithmetic that fills them.  There is none for the
+    # spectrum, because torch would only copy it there.
     padded = waves.new_empty(batch * step, fft_size)
     padded[:, size:] = 0.0
-    spectrum = torch.empty(batch * step, fft_size // 2 + 1, dtype=torch.complex64, device=waves.device)
+    energy = waves.new_empty(max(batch * step, MIN_MATMUL_ROWS), n_mels)
     for start in range(0, total, step):
         n = min(step, total - start)
         rows = batch * n
@@ -145,13 +155,13 @@ def _log_mel(waves: Tensor, options: FbankOptions, dither: float, out: Tensor, w
         span = waves[:, first : first + (n - 1) * options.shift + size]
         _emphasise(span, size, options, dither, padded[:rows].view(batch, n, fft_size)[..., :size])
         padded[:rows, :size].mul_(window)
-        torch.fft.rfft(padded[:rows], out=spectrum[:rows])
         # The sum of the squares of both parts is left to the product: the bank has the same weights for both.
-        squares = torch.view_as_real(spectrum[:rows]).view(rows, -1).square_()
+        squares = torch.view_as_real(torch.fft.rfft(padded[:rows])).view(rows, -1).square_()
         if rows < MIN_MATMUL_ROWS:
             squares = F.pad(squares, (0, 0, 0, MIN_MATMUL_ROWS - rows))
-        energy = product(squares, bank)[:rows].view(batch, n, n_mels)
-        torch.clamp(energy, min=LOG_FLOOR, out=out[:, start : start + n])
+        for band in bands:
+            torch.mm(squares[:, band.parts], band.weights, out=energy[: len(squares), band.filters])
+        torch.clamp(energy[:rows].view(batch, n, n_mels), min=LOG_FLOOR, out=out[:, start : start + n])
     out.log_()
 
 
@@ -194,18 +204,30 @@ def _window(name: str, size: int, scale: float, device: torch.device) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _mel_bank(n_mels: int, fft_size: int, fs: int, device: torch.device) -> Tensor:
+def _mel_bands(n_mels: int, fft_size: int, fs: int, device: torch.device) -> tuple[Band, ...]:
+    """The mel bank in bands of BAND_FILTERS."""
+    with torch.inference_mode(False):
+        bank = _mel_bank(n_mels, fft_size, fs)
+        bands = []
+        for first in range(0, n_mels, BAND_FILTERS):
+            filters = slice(first, min(first + BAND_FILTERS, n_mels))
+            reached = bank[filters].any(dim=0).nonzero()
+            parts = slice(int(reached.min()), int(reached.max()) + 1) if len(reached) else slice(0, 1)
+            bands.append(Band(filters, parts, bank[filters, parts].t().contiguous().to(device)))
+        return tuple(bands)
+
+
+def _mel_bank(n_mels: int, fft_size: int, fs: int) -> Tensor:
     """Triangles equally spaced, and linear, in mel(f) = 1127 ln(1 + f/700), 20 Hz to fs/2.
 
     Returns (n_mels, fft_size + 2): a weight for the real and the imaginary part of each bin; that of Nyquist has none.
     """
-    with torch.inference_mode(False):
-        low, high = (1127.0 * math.log(1.0 + hz / 700.0) for hz in (LOW_HZ, fs / 2))
-        width = (high - low) / (n_mels + 1)
-        step = torch.arange(n_mels)
-        # Left and right slope apart, in float32: the rounding of Kaldi's users, whose models were trained with it.
-        left, centre, right = (low + (step + i) * width for i in range(3))
-        mel = 1127.0 * torch.log(1.0 + torch.arange(fft_size // 2)[:, None] * (fs / fft_size) / 700.0)
-        rising, falling = (mel - left) / (centre - left), (right - mel) / (right - centre)
-        bank = torch.minimum(rising, falling).clamp_(min=0.0)
-        return F.pad(bank, (0, 0, 0, 1)).repeat_interleave(2, dim=0).t().contiguous().to(device)
+    low, high = (1127.0 * math.log(1.0 + hz / 700.0) for hz in (LOW_HZ, fs / 2))
+    width = (high - low) / (n_mels + 1)
+    step = torch.arange(n_mels)
+    # Left and right slope apart, in float32: the rounding of Kaldi's users, whose models were trained with it.
+    left, centre, right = (low + (step + i) * width for i in range(3))
+    mel = 1127.0 * torch.log(1.0 + torch.arange(fft_size // 2)[:, None] * (fs / fft_size) / 700.0)
+    rising, falling = (mel - left) / (centre - left), (right - mel) / (right - centre)
+    bank = torch.minimum(rising, falling).clamp_(min=0.0)
+    return F.pad(bank, (0, 0, 0, 1)).repeat_interleave(2, dim=0).t()

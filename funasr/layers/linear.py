@@ -28,6 +28,10 @@ anyway)."""
 MIN_ROWS_LAID_OUT = 4
 """Of fewer rows the product is no more than reading the weights, and oneDNN's calls cost more."""
 
+LAID_OUT_FOR = 1024
+"""Rows for which the kept weights are laid out: for many.  Then fewer lose nothing, and 6000 rows of a network of 128
+to 250 units take 10 to 20 % less time than with the order that oneDNN chooses if it is not told."""
+
 SMALL = 1 << 23
 """A model with up to this number of weights in linear layers (32 MiB) keeps them laid out as well."""
 
@@ -51,6 +55,17 @@ def plus(fresh: Tensor, x: Tensor) -> Tensor:
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x (..., in) times the transposed weight (out, in), by the faster library."""
     return _onednn(x, weight, bias) if _suits(x, weight) else F.linear(x, weight, bias)
+
+
+def chained(first: nn.Linear, second: nn.Linear, x: Tensor) -> Tensor:
+    """second(first(x)), without gradients by the product of their weights where that is less work."""
+    rows, middle, outer = x.numel() // first.in_features, first.out_features, first.in_features * second.out_features
+    apart = rows * middle * (first.in_features + second.out_features)
+    if torch.is_grad_enabled() or apart <= outer * (middle + rows):
+        return second(first(x))
+    weight = second.weight @ first.weight
+    bias = second.bias if first.bias is None else F.linear(first.bias, second.weight, second.bias)
+    return product(x, weight, bias)
 
 
 class OneDnnLinear(nn.Linear):
@@ -80,7 +95,7 @@ class OneDnnLinear(nn.Linear):
             return weight
         which = (weight.data_ptr(), weight._version, weight.dtype)
         if self._laid_out is None or self._laid_out[0] != which:
-            self._laid_out = which, torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
+            self._laid_out = which, torch.ops.mkldnn._reorder_linear_weight(weight.detach(), LAID_OUT_FOR)
         return self._laid_out[1]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -173,7 +188,7 @@ def _works(dtype: torch.dtype) -> bool:
         if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             return False
         with torch.no_grad():
-            laid_out = torch.ops.mkldnn._reorder_linear_weight(weight, None)
+            laid_out = torch.ops.mkldnn._reorder_linear_weight(weight, LAID_OUT_FOR)
             return torch.equal(_onednn(x, laid_out, bias), F.linear(x, weight, bias))
     except (AttributeError, RuntimeError):
         return False

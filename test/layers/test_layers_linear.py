@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from funasr.layers import linear
-from funasr.layers.linear import OneDnnLinear, keep_laid_out, linear_relu, possible_types, prefer_onednn
+from funasr.layers.linear import OneDnnLinear, chained, keep_laid_out, linear_relu, possible_types, prefer_onednn
 from funasr.utils.memory import FilePages
 from funasr.utils.weights import load_into, load_weights
 
@@ -47,6 +48,19 @@ def test_onednn_gives_what_linear_gives(rows, bias, dtype, atol, not_intel):
         assert torch.allclose(layer(x), expected, atol=atol)
         assert torch.allclose(layer(x.transpose(0, 1)), expected.transpose(0, 1), atol=atol)
     assert torch.allclose(layer(x[:0]), expected[:0])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("sizes", [(25, 14, 24), (14, 25, 24)])  # of which one product is less work for many rows
+def test_two_layers_give_the_same_by_one_product(sizes, bias):
+    torch.manual_seed(1)
+    first, second = (torch.nn.Linear(*pair, bias=bias) for pair in itertools.pairwise(sizes))
+    for rows in (3, 2000):
+        x = torch.randn(2, rows, sizes[0])
+        expected = second(first(x))
+        with torch.no_grad():
+            assert torch.allclose(chained(first, second, x), expected, atol=1e-5)
+        assert torch.equal(chained(first, second, x), expected)  # both layers get a gradient
 
 
 def test_replacing_keeps_parameters_and_results(model, not_intel):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from funasr.layers.fsmn import FSMNLayer, Projection
-from funasr.layers.linear import linear_relu
+from funasr.layers.linear import chained, linear_relu
 from funasr.layers.mask import length_mask
 from funasr.register import tables
 
@@ -103,7 +103,7 @@ class FSMN(nn.Module):
             x, past = layer(x, None if cache is None else cache.get(f"cache_layer_{i}"), outside)
             if cache is not None:
                 cache[f"cache_layer_{i}"] = past
-        return self.out_linear2(self.out_linear1(x))
+        return chained(self.out_linear1.linear, self.out_linear2.linear, x)
 
     def _activate(self, logits: Tensor) -> Tensor:
         return logits.float().softmax(dim=-1) if self.use_softmax else logits

@@ -16,7 +16,7 @@ from funasr.models.fsmn_vad.options import VADOptions
 from funasr.models.fsmn_vad.segmenter import Segmenter
 
 OPEN = -1  # in place of a time that is not known yet or was told before
-FEATURES_MS = 60000  # audio in the front end and the network at once: 25 MB of arrays; half costs 5 % more time
+FEATURES_MS = 60000  # audio in the front end and the network at once: 25 MB of arrays; half costs a tenth more time
 
 Event = list[int]
 
