@@ -59,6 +59,14 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 def _compute_alone(ready: Barrier) -> None:
+    compute_alone()
+    ready.wait()
+
+
+def compute_alone() -> None:
+    """Let this thread compute without others.
+
+    That becomes the default of threads that torch meets later; who starts such threads is to set it back.
+    """
     torch.get_num_threads()  # torch gives a thread its default at the first question, and would overwrite the next line
     torch.set_num_threads(1)
-    ready.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 
 import numpy as np
@@ -183,6 +184,13 @@ def test_cache_is_raw_bounded_and_shared(corpus):
         dataset.set_epoch(epoch)
         before.append(len(dataset["u02"][1]["speech"]))
     assert len(set(before)) > 1
+
+
+def test_the_cache_leaves_the_threads_of_others_as_they_are(corpus):
+    before = torch.get_num_threads()
+    SpeechTextDataset(triplets(corpus), preprocessor(), max_cache_size=10**6).fill_cache(["u00", "u01"], threads=2)
+    with ThreadPoolExecutor(1) as pool:
+        assert [torch.get_num_threads(), pool.submit(torch.get_num_threads).result()] == [before, before]
 
 
 def test_collate():

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from funasr.layers import fsmn
 from funasr.layers.fsmn import SequentialMemory
+
+
+@pytest.fixture(autouse=True)
+def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fsmn, "MANY_FRAMES", 10)
 
 
 def by_definition(memory: SequentialMemory, x: torch.Tensor) -> torch.Tensor:
