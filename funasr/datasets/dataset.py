@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from funasr.datasets.data_types import Reader, Triplet, check_triplets, open_reader
 from funasr.datasets.sound import SoundReader
 from funasr.register import tables
 from funasr.utils.errors import ConfigError, DamagedUtteranceError, DataError
-from funasr.utils.lanes import compute_alone
+from funasr.utils.threads import torch_threads
 
 logger = logging.getLogger(__name__)
 
@@ -148,17 +147,13 @@ class SpeechTextDataset:
         if self._cached_bytes >= self.max_cache_size:
             return
         room = [uid for uid in uids if uid not in self._cache]
-        default = torch.get_num_threads()
-        try:
-            # One torch thread each, as in a worker process: the last bit of a resampled value depends on it.
-            with ThreadPoolExecutor(max(1, threads), initializer=compute_alone) as pool:
-                for start in range(0, len(room), 256):
-                    before = len(self._cache)
-                    list(pool.map(self._try_raw, room[start : start + 256]))
-                    if len(self._cache) == before:
-                        break
-        finally:
-            torch.set_num_threads(default)
+        # One torch thread each, as in a worker process: the last bit of a resampled value depends on it.
+        with torch_threads(1), ThreadPoolExecutor(max(1, threads)) as pool:
+            for start in range(0, len(room), 256):
+                before = len(self._cache)
+                list(pool.map(self._try_raw, room[start : start + 256]))
+                if len(self._cache) == before:
+                    break
 
     def _try_raw(self, uid: str) -> None:
         with suppress(DamagedUtteranceError, OSError):  # found again, and named, when the utterance is asked for

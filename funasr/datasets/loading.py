@@ -6,7 +6,6 @@ import logging
 import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from funasr.datasets.dataset import Damaged, SpeechTextDataset
 from funasr.utils.errors import DataError
+from funasr.utils.threads import torch_threads
 
 logger = logging.getLogger(__name__)
 
@@ -33,23 +33,13 @@ class _Batches(Dataset[tuple[Batch, dict[str, str], dict[tuple[int, int], str]]]
     def __getitem__(self, item: tuple[int, Sequence[str]]) -> tuple[Batch, dict[str, str], dict[tuple[int, int], str]]:
         draw, uids = item
         self.dataset.set_epoch(draw)
-        with _one_thread():
+        # What a worker process has: the last bit of a resampled value depends on the number of threads.
+        with torch_threads(1):
             found = [self.dataset[uid] for uid in uids]
         damaged = {item.uid: item.reason for item in found if isinstance(item, Damaged)}
         samples = [item for item in found if not isinstance(item, Damaged)]
         batch: Batch = self.collate_fn(samples) if samples else ([], {})
         return batch, damaged, self.dataset.pop_notices()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """What a worker process has: the last bit of a resampled value depends on the number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _identity(item: Any) -> Any:

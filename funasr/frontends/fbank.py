@@ -220,7 +220,7 @@ def _mel_bands(n_mels: int, fft_size: int, fs: int, device: torch.device) -> tup
 def _mel_bank(n_mels: int, fft_size: int, fs: int) -> Tensor:
     """Triangles equally spaced, and linear, in mel(f) = 1127 ln(1 + f/700), 20 Hz to fs/2.
 
-    Returns (n_mels, fft_size + 2): a weight for the real and the imaginary part of each bin; that of Nyquist has none.
+    Returns (n_mels, fft_size): a weight for the real and the imaginary part of each bin below Nyquist.
     """
     low, high = (1127.0 * math.log(1.0 + hz / 700.0) for hz in (LOW_HZ, fs / 2))
     width = (high - low) / (n_mels + 1)
@@ -230,4 +230,4 @@ def _mel_bank(n_mels: int, fft_size: int, fs: int) -> Tensor:
     mel = 1127.0 * torch.log(1.0 + torch.arange(fft_size // 2)[:, None] * (fs / fft_size) / 700.0)
     rising, falling = (mel - left) / (centre - left), (right - mel) / (right - centre)
     bank = torch.minimum(rising, falling).clamp_(min=0.0)
-    return F.pad(bank, (0, 0, 0, 1)).repeat_interleave(2, dim=0).t()
+    return bank.repeat_interleave(2, dim=0).t()

@@ -16,6 +16,8 @@ from typing import TypeVar
 
 import torch
 
+from funasr.utils.threads import torch_threads
+
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
@@ -52,21 +54,13 @@ def _pool(threads: int) -> ThreadPoolExecutor:
         if threads not in _pools:
             pool = ThreadPoolExecutor(threads, "lane")
             ready = Barrier(threads)
-            wait([pool.submit(_compute_alone, ready) for _ in range(threads)])
-            torch.set_num_threads(threads)  # for threads to come, the number is the one that was set last anywhere
+            with torch_threads():
+                wait([pool.submit(_compute_alone, ready) for _ in range(threads)])
             _pools[threads] = pool
         return _pools[threads]
 
 
 def _compute_alone(ready: Barrier) -> None:
-    compute_alone()
-    ready.wait()
-
-
-def compute_alone() -> None:
-    """Let this thread compute without others.
-
-    That becomes the default of threads that torch meets later; who starts such threads is to set it back.
-    """
     torch.get_num_threads()  # torch gives a thread its default at the first question, and would overwrite the next line
     torch.set_num_threads(1)
+    ready.wait()

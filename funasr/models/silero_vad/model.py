@@ -10,7 +10,6 @@ import copy
 import time
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,6 +19,7 @@ from torch import Tensor
 from funasr.models.abs_model import FunASRModel, Result, Stats
 from funasr.register import tables
 from funasr.utils.errors import ConfigError
+from funasr.utils.threads import torch_threads
 
 WINDOW_SAMPLES = {16000: 512, 8000: 256}
 MAX_SPEECH_S = 60.0  # as FSMN-VAD: longer is more than a recogniser should be given at once
@@ -146,7 +146,8 @@ class SileroVAD(FunASRModel):
             count += len(wave)
             wave = torch.cat([rest, wave])
             whole = len(wave) // size * size
-            with _threads(1):
+            # 32 ms of audio are too little to share: waiting for each other costs more, on a busy machine 25 times.
+            with torch_threads(1):
                 found.extend(network(window, self.fs).item() for window in wave[:whole].reshape(-1, size))
             rest = wave[whole:].clone()
         if len(rest):
@@ -154,26 +155,10 @@ class SileroVAD(FunASRModel):
         return found, count
 
 
-@contextmanager
-def _threads(count: int | None = None) -> Iterator[None]:
-    """Compute with `count` threads, if given, and afterwards with as many as before.
-
-    32 ms of audio are too little to share: waiting for each other costs more, on a busy machine 25 times.  The number
-    belongs to the calling thread; only threads that begin meanwhile take it over.
-    """
-    before = torch.get_num_threads()
-    try:
-        if count is not None:
-            torch.set_num_threads(count)
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _package() -> tuple[Any, Any]:
     """What makes the network and what makes segments of probabilities."""
     try:
-        with _threads():  # the package sets 1 when it is imported
+        with torch_threads():  # the package sets 1 when it is imported
             from silero_vad import get_speech_timestamps_from_probs, load_silero_vad
     except ImportError as error:
         raise ConfigError(f"Silero VAD needs the package silero-vad, 6.2.3 or later ({error}): {INSTALL}") from error
